@@ -1,0 +1,152 @@
+r"""Corruption: what an action deletes from an image, and how a restoration keeps the rest exactly.
+
+A corruption is the orthogonal projection P = M D Y of an image x: Y averages the color channels (decolorize), D
+averages blocks of s x s pixels (downsample), M zeroes hidden cells (mask). Cells are whole blocks, so the three
+commute and P P = P. The corrupted image is P x; what it deleted is x - P x. A restoration x̂ is made consistent by
+putting back what was kept: P x + t (x̂ - P x̂), where 0 <= t <= 1 shrinks the free part just enough to stay in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+FACTORS = (1, 2, 4)
+"""Downsampling factors an action chooses from by index."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to delete from each of n images.
+
+    Attributes:
+        mask: 1 = hidden; one bit a cell of a g x g grid.
+        downsample: Index into `FACTORS`.
+        decolorize: True deletes color.
+    """
+
+    mask: Bool[Tensor, "n g g"]
+    downsample: Int[Tensor, " n"]
+    decolorize: Bool[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @property
+    def mask_ratio(self) -> Float[Tensor, " n"]:
+        """Share of hidden cells, in [0, 1]."""
+        return self.mask.float().mean(dim=(1, 2))
+
+    def repeated(self, times: int) -> "Action":
+        """The same actions `times` times over: all images, then all images again."""
+        return Action(
+            self.mask.repeat(times, 1, 1), self.downsample.repeat(times), self.decolorize.repeat(times)
+        )
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A corrupted image and the planes that say what was deleted.
+
+    Attributes:
+        kept: P x, in [0, 1]; zero where hidden.
+        hidden: 1 = hidden, for each pixel.
+        action: What was deleted.
+    """
+
+    kept: Float[Tensor, "n 3 h w"]
+    hidden: Float[Tensor, "n 1 h w"]
+    action: Action
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def repeated(self, times: int) -> "Corrupted":
+        """The same corrupted images `times` times over: all images, then all images again."""
+        return Corrupted(
+            self.kept.repeat(times, 1, 1, 1), self.hidden.repeat(times, 1, 1, 1), self.action.repeated(times)
+        )
+
+
+def to_pixels(mask: Bool[Tensor, "n g g"], size: int) -> Float[Tensor, "n 1 h w"]:
+    """Spread the bits of a grid over the pixels of its cells (1 = hidden)."""
+    cell = size // mask.shape[-1]
+    return mask.float().repeat_interleave(cell, dim=1).repeat_interleave(cell, dim=2).unsqueeze(1)
+
+
+def corrupt(x: Float[Tensor, "n 3 h w"], action: Action) -> Corrupted:
+    """Delete from each image what its action says: x̃ = P x.
+
+    Hidden pixels, deleted color and deleted detail cannot influence the result.
+
+    Args:
+        x: Images in [0, 1], square.
+        action: One corruption an image; cells must be whole multiples of the largest downsampling factor.
+
+    Returns:
+        The corrupted images with their planes. An action that deletes nothing returns the images bit for bit.
+
+    Raises:
+        ValueError: If the grid's cells are no multiples of the largest downsampling factor.
+    """
+    size, grid = x.shape[-1], action.mask.shape[-1]
+    if size % grid or (size // grid) % max(FACTORS):
+        raise ValueError(
+            f"a {grid} x {grid} grid on {size} x {size} images makes cells that downsampling by {max(FACTORS)} would "
+            f"straddle; choose a grid that divides {size // max(FACTORS)}"
+        )
+    hidden = to_pixels(action.mask, size)
+    return Corrupted(kept=_project(x, hidden, action), hidden=hidden, action=action)
+
+
+def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
+    """Put back exactly what the corruption kept: x̂ -> P x + t (x̂ - P x̂).
+
+    t is one factor a block (the largest in [0, 1] that keeps the block's pixels in [0, 1]), so P of the result is P x:
+    bit for bit where only cells were hidden, to rounding where means over color or blocks were kept. Differentiable.
+
+    Args:
+        restored: x̂, any range.
+        corrupted: What was kept.
+
+    Returns:
+        Images in [0, 1] whose kept part is that of the original.
+    """
+    hidden, action = corrupted.hidden, corrupted.action
+    free = restored - _project(restored, torch.zeros_like(hidden), action)  # deleted where visible
+    up = (1 - corrupted.kept) / free.clamp(min=1e-6)
+    down = corrupted.kept / (-free).clamp(min=1e-6)
+    room = torch.minimum(up, down)  # how far each value may go along its free part before it leaves [0, 1]
+    shrink = -_block_max(-room.amin(dim=1, keepdim=True), action.downsample)
+    visible = corrupted.kept + shrink.clamp(max=1) * free
+    deletes = (action.decolorize | (action.downsample > 0)).view(-1, 1, 1, 1)
+    visible = torch.where(deletes, visible.clamp(0, 1), corrupted.kept)  # the clamp mends rounding alone
+    return torch.where(hidden.bool(), restored.clamp(0, 1), visible)
+
+
+def _project(
+    x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action
+) -> Float[Tensor, "n 3 h w"]:
+    """P x = M D Y x. Selects, never multiplies, so that hidden values (NaN too) cannot leak."""
+    gray = action.decolorize.view(-1, 1, 1, 1)
+    x = torch.where(gray, x.mean(dim=1, keepdim=True).expand_as(x), x)
+    for index, factor in enumerate(FACTORS[1:], start=1):
+        chosen = (action.downsample == index).view(-1, 1, 1, 1)
+        x = torch.where(chosen, _upsample(F.avg_pool2d(x, factor), factor), x)
+    return torch.where(hidden.bool(), torch.zeros_like(x), x)
+
+
+def _block_max(x: Float[Tensor, "n 1 h w"], downsample: Int[Tensor, " n"]) -> Float[Tensor, "n 1 h w"]:
+    """Each block's maximum, spread over the block; blocks are those of the image's downsampling factor."""
+    result = x
+    for index, factor in enumerate(FACTORS[1:], start=1):
+        chosen = (downsample == index).view(-1, 1, 1, 1)
+        result = torch.where(chosen, _upsample(F.max_pool2d(x, factor), factor), result)
+    return result
+
+
+def _upsample(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
+    """Repeat each pixel factor x factor times."""
+    return F.interpolate(x, scale_factor=factor, mode="nearest")
