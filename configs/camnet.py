@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-
-from tyro.conf import arg
+from typing import Literal
 
 from configs.checks import require_range
 from configs.data import DataConfig
@@ -32,8 +30,12 @@ class GeneratorConfig:
                 f"--generator.resolutions and --generator.widths need one entry a module each, "
                 f"got {len(self.resolutions)} and {len(self.widths)}"
             )
-        if any(fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)):
-            raise ValueError(f"--generator.resolutions: each must be twice the one before, got {self.resolutions}")
+        if any(
+            fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)
+        ):
+            raise ValueError(
+                f"--generator.resolutions: each must be twice the one before, got {self.resolutions}"
+            )
         if any(width % 8 for width in self.widths):
             raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
         require_range("generator.blocks", self.blocks, 1, 64)
@@ -49,9 +51,9 @@ class CamnetConfig:
     """Where the trained weights go; the card with all figures goes beside it, the checkpoint under runs/."""
     seed: int = 0
     """Seed of weights, batches, corruptions and codes."""
-    steps: Annotated[int, arg(aliases=["--steps"])] = 4000
+    steps: int = 4000
     """Gradient steps. The same command resumes an interrupted training."""
-    max_minutes: Annotated[float, arg(aliases=["--max-minutes"])] = 0.0
+    max_minutes: float = 0.0
     """End after this many minutes with weights exported; 0: no limit."""
     batch: int = 64
     """Images a gradient step."""
@@ -61,6 +63,8 @@ class CamnetConfig:
     """Codes tried an image at each module (m). All ones: plain regression, the control."""
     grid: int = 4
     """Grid of the training masks; the policy's."""
+    recolor: bool = False
+    """Permute color channels and invert images while training: right where any color may occur, as on digits."""
     learning_rate: float = 2e-3
     """Peak step size of AdamW under a one-cycle schedule."""
     ema: float = 0.999

@@ -48,9 +48,13 @@ class PolicyConfig:
         for probability in self.downsample:
             require_range("policy.downsample", probability, 0, 1)
         if sum(self.downsample) > 1:
-            raise ValueError(f"--policy.downsample: the two probabilities add up to {sum(self.downsample):g}, at most 1 is possible")
+            raise ValueError(
+                f"--policy.downsample: the two probabilities add up to {sum(self.downsample):g}, at most 1 is possible"
+            )
         if not 0 <= self.ratio_range[0] <= self.ratio_range[1] <= 1:
-            raise ValueError(f"--policy.ratio-range must be LOW HIGH with 0 <= LOW <= HIGH <= 1, got {self.ratio_range}")
+            raise ValueError(
+                f"--policy.ratio-range must be LOW HIGH with 0 <= LOW <= HIGH <= 1, got {self.ratio_range}"
+            )
         require_range("policy.width", self.width, 8, 1024)
         require_range("policy.learning-rate", self.learning_rate, 0, 1)
         require_range("policy.entropy-weight", self.entropy_weight, 0, 100)
@@ -91,7 +95,9 @@ class ReferenceConfig:
 class RewardConfig:
     """What the policy is paid for."""
 
-    name: Annotated[Literal["loss-slope", "adversarial", "cooperative", "none"], arg(aliases=["--reward"])] = "loss-slope"
+    name: Annotated[
+        Literal["loss-slope", "adversarial", "cooperative", "none"], arg(aliases=["--reward"])
+    ] = "loss-slope"
     """loss-slope: moving average of the negative derivative of the contrastive loss. adversarial: the loss itself
     (hold the mask ratio, or it hides everything). cooperative: its negative. none: the policy stays as it starts."""
     measured_on: Literal["reference", "training"] = "reference"

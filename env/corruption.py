@@ -39,6 +39,10 @@ class Action:
         """Share of hidden cells, in [0, 1]."""
         return self.mask.float().mean(dim=(1, 2))
 
+    def select(self, index: Tensor) -> "Action":
+        """The actions at the given rows."""
+        return Action(self.mask[index], self.downsample[index], self.decolorize[index])
+
     def repeated(self, times: int) -> "Action":
         """The same actions `times` times over: all images, then all images again."""
         return Action(
@@ -62,6 +66,10 @@ class Corrupted:
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def select(self, index: Tensor) -> "Corrupted":
+        """The corrupted images at the given rows."""
+        return Corrupted(self.kept[index], self.hidden[index], self.action.select(index))
 
     def repeated(self, times: int) -> "Corrupted":
         """The same corrupted images `times` times over: all images, then all images again."""

@@ -1,0 +1,41 @@
+"""Looking at the learner without leaving a trace: evaluation mode as a scope, features of image sets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from contrastive.encoder import Learner
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while.
+
+    BatchNorm then reads its running statistics and leaves them alone. Every submodule gets its own mode back
+    at the end, after an exception too. Gradients flow as before.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 512) -> Float[Tensor, "n f"]:
+    """Encode images in evaluation mode, without gradients, leaving the learner as it was.
+
+    Args:
+        learner: Its encoder is used, not its projector.
+        images: In [0, 1], on the learner's device; at least one.
+        batch: Images at once; bounds the memory, never the result.
+
+    Returns:
+        The encoder's features, 4 x width for each image.
+    """
+    with torch.no_grad(), evaluating(learner):
+        return torch.cat([learner.features(x) for x in images.split(batch)])

@@ -1,0 +1,42 @@
+"""The nearest-neighbor vote is the one that a naive loop counts."""
+
+import math
+
+import pytest
+import torch
+
+from contrastive import knn
+from contrastive.knn import knn_accuracy
+
+
+def slow_accuracy(bank, bank_labels, queries, labels, k, temperature):
+    hits = 0
+    for query, label in zip(queries.double(), labels.tolist(), strict=True):
+        cosines = [float(query @ b / query.norm() / b.norm()) for b in bank.double()]
+        nearest = sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]
+        votes = {}
+        for i in nearest:
+            voted = int(bank_labels[i])
+            votes[voted] = votes.get(voted, 0.0) + math.exp(cosines[i] / temperature)
+        hits += max(votes, key=votes.get) == label
+    return hits / len(queries)
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.1), (20, 5.0), (500, 0.5)])
+def test_accuracy_equals_a_naive_loop(monkeypatch, k, temperature):
+    monkeypatch.setattr(knn, "QUERIES_AT_ONCE", 16)  # several chunks
+    generator = torch.Generator().manual_seed(k)
+    bank, queries = torch.randn(60, 4, generator=generator), torch.randn(50, 4, generator=generator)
+    # Classes depend on the features, so that the vote is neither chance nor perfect.
+    bank_labels, labels = (5 + 2 * (x[:, 0] > 0) + (x[:, 1] > 0.3) for x in (bank, queries))
+    fast = knn_accuracy(bank, bank_labels, queries, labels, k, temperature)
+    assert fast.shape == ()
+    slow = slow_accuracy(bank, bank_labels, queries, labels, k, temperature)
+    assert fast.item() == pytest.approx(slow)
+    assert 0.2 < slow < 1
+
+
+def test_own_bank_is_recognized_and_wrong_labels_are_not():
+    bank, labels = torch.randn(30, 8, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3
+    assert knn_accuracy(bank, labels, bank, labels, k=1) == 1
+    assert knn_accuracy(bank, labels, bank, (labels + 1) % 3, k=1) == 0

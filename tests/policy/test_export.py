@@ -1,0 +1,143 @@
+"""An exported policy is the policy, in any process; anything else is refused by name."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from configs.errors import UsageError
+from configs.run import PolicyConfig
+from policy.export import export, load
+from policy.network import PolicyNetwork
+
+ROOT = Path(__file__).parents[2]
+
+IN_A_FRESH_PROCESS = """
+import sys, pathlib, safetensors.torch
+from policy.export import load
+x = safetensors.torch.load_file(sys.argv[2])["x"]
+p = load(pathlib.Path(sys.argv[1]))(x).probabilities()
+safetensors.torch.save_file({k: v.detach().contiguous() for k, v in p.items()}, sys.argv[3])
+"""
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = PolicyNetwork(PolicyConfig(width=8, downsample=(0.2, 0.1)), 16)
+    for head in (network.mask_head, network.downsample_head, network.decolorize_head):
+        torch.nn.init.normal_(head.weight)  # trained: it no longer treats all images alike
+    return network
+
+
+@pytest.fixture
+def exported(network, tmp_path):
+    return export(network, tmp_path / "policy", {"run": "test", "steps": 3}).parent
+
+
+def test_probabilities_are_the_same_bit_for_bit_in_a_fresh_process(network, exported, tmp_path):
+    x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    safetensors.torch.save_file({"x": x}, tmp_path / "x.safetensors")
+    arguments = [exported, tmp_path / "x.safetensors", tmp_path / "p.safetensors"]
+    subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *map(str, arguments)], check=True, cwd=ROOT)
+    elsewhere = safetensors.torch.load_file(tmp_path / "p.safetensors")
+    here = network(x).probabilities()
+    assert here["mask"].std() > 0.01
+    for name, value in here.items():
+        assert torch.equal(value, elsewhere[name]), name
+
+
+def test_loading_needs_no_run_and_draws_nothing(network, exported):
+    state = torch.get_rng_state()
+    loaded = load(exported / "policy.safetensors")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loaded.config == network.config
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_card_tells_what_a_reader_needs(exported):
+    card = json.loads((exported / "policy.json").read_text())
+    assert card["mask_polarity"] == "1 = hidden"
+    assert card["about"] == {"run": "test", "steps": 3}
+    assert card["image_size"] == 16
+    assert card["policy"]["grid"] == 4
+    assert sorted(path.name for path in exported.iterdir()) == ["policy.json", "policy.safetensors"]
+
+
+class Trap:
+    """Unpickled, it leaves a trace."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["policy.pt", "policy/policy.safetensors"])
+@pytest.mark.parametrize("kind", ["pickle", "zip"])
+def test_pickles_and_zips_are_refused_and_never_run(exported, tmp_path, name, kind):
+    path, trace = tmp_path / name, tmp_path / "trace"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Trap(trace)))
+    else:
+        torch.save(Trap(trace), path)
+    with pytest.raises(UsageError, match=kind + r".*can run code.*policy\.safetensors"):
+        load(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_truncated_weights_are_refused(exported, kept):
+    path = exported / "policy.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UsageError, match="truncated"):
+        load(exported)
+
+
+def test_tampered_weights_are_refused(exported):
+    path = exported / "policy.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="changed or comes from another export"):
+        load(exported)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"policy": {"grid": 3}}, "grid"),
+        ({"policy": {"colour": 1}}, "colour"),
+        ({"policy": {"width": 16}}, "does not fit"),
+        ({"image_size": 10**9}, "image_size"),
+        ({"image_size": "large"}, "damaged"),
+        ({"format": 99}, "format 99"),
+    ],
+)
+def test_a_card_that_does_not_describe_the_weights_is_refused(exported, change, reason):
+    path = exported / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=reason):
+        load(exported)
+
+
+def test_a_missing_or_damaged_card_is_refused(exported):
+    (exported / "policy.json").write_text("{")
+    with pytest.raises(UsageError, match=r"policy\.json is no policy card"):
+        load(exported)
+    (exported / "policy.json").unlink()
+    with pytest.raises(UsageError, match=r"cannot read .*policy\.json"):
+        load(exported)
+
+
+def test_weights_that_are_not_numbers_are_refused(network, tmp_path):
+    with torch.no_grad():
+        network.mask_head.bias.fill_(float("nan"))
+    with pytest.raises(UsageError, match=r"mask_head\.bias hold NaN"):
+        export(network, tmp_path, {})

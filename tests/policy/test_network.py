@@ -1,0 +1,96 @@
+"""The policy network: where it starts, what it cannot exceed, and that it looks at one image alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from configs.run import PolicyConfig
+from policy.fixed import FixedPolicy
+from policy.network import PolicyNetwork
+
+
+def images(n, size=16, seed=0):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("grid", "size"), [(4, 16), (2, 16), (1, 16), (8, 32), (4, 32)])
+@pytest.mark.parametrize("rates", [(0.3, 0.5, (0.1, 0.1)), (0.02, 0.95, (0.3, 0.65))])
+def test_a_new_policy_has_the_configured_rates_for_every_image(grid, size, rates):
+    mask_ratio, decolorize, downsample = rates
+    config = PolicyConfig(grid=grid, mask_ratio=mask_ratio, decolorize=decolorize, downsample=downsample)
+    p = PolicyNetwork(config, size)(images(3, size)).probabilities()
+    expected = FixedPolicy(config)(images(3, size)).probabilities()
+    assert p["mask"].shape == (3, grid, grid)
+    for name, value in p.items():
+        assert torch.allclose(value, expected[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_rates_of_zero_and_one_start_at_the_bound_and_can_leave_it(rate):
+    network = PolicyNetwork(PolicyConfig(mask_ratio=rate, decolorize=rate, downsample=(rate, 0.0)), 16)
+    pi = network(images(4))
+    p = pi.probabilities()
+    for value in (p["mask"], p["decolorize"], p["downsample"][:, 1]):
+        assert ((value - rate).abs() < 0.03).all()
+        assert ((value > 0.005) & (value < 0.995)).all()
+    (pi.mask_logits.sum() + pi.decolorize_logits.sum()).backward()
+    assert network.mask_head.bias.grad.abs() > 1
+    assert network.decolorize_head.bias.grad.abs() > 0.1
+
+
+def test_probabilities_stay_bounded_whatever_the_weights():
+    torch.manual_seed(0)
+    network = PolicyNetwork(PolicyConfig(), 16)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 100)
+    pi = network(images(64))
+    p = pi.probabilities()
+    for name in ("mask", "decolorize"):
+        assert p[name].min() >= 0.0099
+        assert p[name].max() <= 0.9901
+        assert ((p[name] < 0.011) | (p[name] > 0.989)).any()  # the bound is what held it
+    assert p["downsample"].min() > 1e-5
+    unlikely = pi.mode()
+    unlikely.mask.logical_not_()
+    assert pi.log_prob(unlikely).isfinite().all()
+    assert pi.entropy().min() > 0
+
+
+def test_no_layer_depends_on_the_batch_or_the_mode():
+    torch.manual_seed(0)
+    network = PolicyNetwork(PolicyConfig(), 16)
+    forbidden = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    assert not any(isinstance(part, forbidden) for part in network.modules())
+    assert not list(network.buffers())
+    nn.init.normal_(network.mask_head.weight)
+    nn.init.normal_(network.decolorize_head.weight)
+    x = images(8)
+    together = network(x).mask_logits
+    assert together.std(dim=0).min() > 0  # it does look at the image
+    assert torch.equal(network.eval()(x).mask_logits, together)
+    alone = torch.cat([network(one[None]).mask_logits for one in x])
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+def test_low_precision_does_not_reach_the_log_probabilities():
+    network = PolicyNetwork(PolicyConfig(), 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        pi = network(images(4))
+    assert pi.mask_logits.dtype == pi.downsample_logits.dtype == pi.decolorize_logits.dtype == torch.float32
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="16 x 16"):
+        PolicyNetwork(PolicyConfig(), 16)(images(2, size=32))
+    with pytest.raises(ValueError, match="power of two"):
+        PolicyNetwork(PolicyConfig(), 20)
+
+
+def test_fixed_policy_is_exact_at_zero():
+    pi = FixedPolicy(PolicyConfig(mask_ratio=0.0, decolorize=0.0, downsample=(0.0, 0.0)))(images(5))
+    assert len(pi) == 5
+    action = pi.sample(torch.Generator().manual_seed(0))
+    assert not action.mask.any()
+    assert not action.decolorize.any()
+    assert not action.downsample.any()

@@ -1,0 +1,56 @@
+"""A signal asks the loop to stop at the end of its step; a second Ctrl-C insists."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from training.interrupt import Interrupt
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request(number):
+    with Interrupt() as interrupt:
+        assert not interrupt.requested
+        send(number)
+        assert interrupt.requested
+
+
+def test_a_second_ctrl_c_insists():
+    with pytest.raises(KeyboardInterrupt), Interrupt():
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+
+
+def test_repeated_sigterm_and_one_ctrl_c_do_not_insist():
+    with Interrupt() as interrupt:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        assert interrupt.requested
+
+
+def test_previous_handlers_come_back_even_after_an_exception():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(ZeroDivisionError), Interrupt():
+        _ = 1 / 0
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_outside_the_main_thread_nothing_happens():
+    seen: list[bool] = []
+
+    def work() -> None:
+        with Interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -1,0 +1,72 @@
+"""Gradient steps: the only place that knows backward, clipping, skipping and AdamW."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Descent:
+    """AdamW on one module. A step whose gradient is not finite changes nothing and is counted, without waiting for
+    the device.
+
+    Attributes:
+        skipped: How many steps were left out, 0-d, on the device.
+    """
+
+    def __init__(
+        self, module: nn.Module, learning_rate: float, weight_decay: float = 0.0, clip: float = 1e6
+    ) -> None:
+        self.parameters = list(module.parameters())
+        self.learning_rate, self.clip = learning_rate, clip
+        # fused: one kernel, and it alone can be told on the device to leave a step out (found_inf below).
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self.skipped = torch.zeros((), device=self.parameters[0].device)
+
+    def step(self, loss: Tensor, share: float = 1.0) -> Tensor:
+        """Take one step down the loss.
+
+        Args:
+            loss: What to minimize, 0-d.
+            share: Step size as a share of the learning rate.
+
+        Returns:
+            The gradient's norm before clipping, 0-d, on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * self.learning_rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        unusable = (~torch.isfinite(norm)).float()
+        self.skipped = self.skipped + unusable
+        # The attributes by which GradScaler tells a fused optimizer to skip.
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, unusable  # type: ignore[attr-defined]
+        self.optimizer.step()
+        return norm
+
+    def precondition(self, gradient: list[Tensor]) -> list[Tensor]:
+        """Apply Adam's diagonal to a gradient: P g with P = 1 / (sqrt(v̂) + ε), as the next step would.
+
+        The identity before the first step, when Adam has no second moments yet.
+        """
+        if not self.optimizer.state:
+            return gradient
+        group = self.optimizer.param_groups[0]
+        scaled = []
+        for parameter, g in zip(self.parameters, gradient, strict=True):
+            state = self.optimizer.state[parameter]
+            correction = 1 - group["betas"][1] ** state["step"]
+            scaled.append(g / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"]))
+        return scaled
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"optimizer": self.optimizer.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.skipped = state["skipped"].to(self.skipped)

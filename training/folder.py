@@ -1,0 +1,159 @@
+"""The folder of one run: its lock, its settings, its origin. A run is never overwritten."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from configs.errors import UsageError
+from configs.reading import differences, read, write
+from training.atomic import TEMPORARY, write_atomically
+from training.provenance import provenance
+
+LOCK = "run.lock"
+SETTINGS = "config.yaml"
+ORIGIN = "provenance.json"
+
+
+class RunFolder:
+    """An open run folder, locked against other processes until closed; `open` makes one.
+
+    Attributes:
+        path: The folder.
+        checkpoints: Its subfolder for checkpoints.
+        provenance: Code, versions, machine and command of this opening.
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.provenance = provenance()
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, config: Any, may_differ: frozenset[str]) -> "RunFolder":
+        """Make a run's folder, or go on in it with the same settings.
+
+        Args:
+            path: The folder, made if need be.
+            config: The configuration; stored as config.yaml and compared with what is stored.
+            may_differ: Dotted flag names (`schedule.steps`) whose values may change within a run.
+
+        Returns:
+            The open folder; provenance.json tells about each opening under `starts`.
+
+        Raises:
+            UsageError: If the folder cannot be written, holds something else, is in use by another process,
+                or belongs to a run with other settings.
+        """
+        _refuse_foreign(path, config)
+        run = cls(path, _locked(path, config))
+        try:
+            run._settle(config, may_differ)
+            run._record_start()
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a JSON file into the folder, whole or not at all.
+
+        Args:
+            name: The file's name, ending included.
+            data: What `json.dumps` takes.
+
+        Raises:
+            UsageError: If the file system refuses.
+        """
+        write_atomically(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._lock.close()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _settle(self, config: Any, may_differ: frozenset[str]) -> None:
+        file = self.path / SETTINGS
+        stored = _stored(file, config) if file.exists() else None
+        changed = {} if stored is None else differences(stored, config)
+        refused = {flag: values for flag, values in changed.items() if flag not in may_differ}
+        if refused:
+            lines = "\n".join(
+                f"  --{flag}: stored {old!r}, now {new!r}" for flag, (old, new) in refused.items()
+            )
+            raise UsageError(
+                f"{self.path} holds a run with other settings:\n{lines}\n"
+                f"Give the stored settings to go on with it, or {_elsewhere(config)} for a new run"
+            )
+        if stored is None or changed:
+            write_atomically(file, write(config).encode())
+
+    def _record_start(self) -> None:
+        try:
+            starts = json.loads((self.path / ORIGIN).read_text(encoding="utf-8"))["starts"]
+        except (OSError, ValueError, LookupError, TypeError):
+            starts = []  # Lost history is no reason to refuse a run that can go on.
+        self.write_json(ORIGIN, {"starts": [*starts, self.provenance]})
+
+
+def _refuse_foreign(path: Path, config: Any) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise UsageError(_unusable(path, config, error)) from error
+    # A crash between taking the lock and storing the settings leaves these two alone.
+    foreign = {name for name in names if name != LOCK and not name.endswith(TEMPORARY)}
+    if foreign and SETTINGS not in names:
+        raise UsageError(
+            f"{path} exists, holds {min(foreign)} and no {SETTINGS}: it is not a run's folder. "
+            f"It stays as it is; choose {_elsewhere(config)}"
+        )
+
+
+def _locked(path: Path, config: Any) -> IO[str]:
+    try:
+        lock = open(path / LOCK, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run is: that is the lock)
+    except OSError as error:
+        raise UsageError(_unusable(path, config, error)) from error
+    try:
+        # The kernel drops the lock with the process, so a kill leaves nothing to clean up.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise UsageError(
+            f"{path} is in use by another process. Wait until it has ended, or choose {_elsewhere(config)}"
+        ) from error
+    except OSError as error:
+        lock.close()
+        raise UsageError(_unusable(path, config, error)) from error
+    return lock
+
+
+def _stored(file: Path, config: Any) -> Any:
+    try:
+        return read(type(config), ["--config", os.fspath(file)], prog="run", description="")
+    except (UsageError, SystemExit) as error:
+        raise UsageError(
+            f"{file} no longer holds valid settings ({error}). "
+            f"Restore it, or choose {_elsewhere(config)} for a new run"
+        ) from error
+
+
+def _unusable(path: Path, config: Any, error: OSError) -> str:
+    remedy = "choose another place with --runs" if hasattr(config, "runs") else "start where you may write"
+    return f"cannot write to the run folder {path}: {error.strerror or error}. Make it writable, or {remedy}"
+
+
+def _elsewhere(config: Any) -> str:
+    return "--name OTHER" if hasattr(config, "name") else "another --out"

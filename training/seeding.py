@@ -1,0 +1,25 @@
+"""Randomness as a pure function of (seed, step, stream): a resumed run draws what an uncut one draws."""
+
+import hashlib
+
+import torch
+
+
+def generator_at(seed: int, step: int, stream: str, device: torch.device) -> torch.Generator:
+    """Return the random generator of one stream at one step.
+
+    Nothing needs to be stored between steps, and streams are independent: drawing more from one leaves the
+    others as they were.
+
+    Args:
+        seed: The run's seed.
+        step: The step whose numbers are drawn.
+        stream: What is drawn, for example "batch" or "codes".
+        device: Where the numbers are needed; equal seeds give different numbers on CPU and GPU.
+
+    Returns:
+        A freshly seeded generator on that device.
+    """
+    digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
+    generator = torch.Generator(device=device)
+    return generator.manual_seed(int.from_bytes(digest, "little") >> 1)
