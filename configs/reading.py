@@ -123,7 +123,7 @@ def _spelling(token: str) -> str:
 
 def _check_choices(kind: type, flags: Sequence[str]) -> None:
     """Refuse a value that is not among the choices; the parser would, too, but without naming the nearest."""
-    for token, following in zip(flags, [*flags[1:], "--"], strict=True):
+    for token, following in zip(flags, [*flags, "--"][1:], strict=True):
         setting = table(kind).get(_spelling(token))
         value = token.partition("=")[2] if "=" in token else following
         if setting is None or not setting.choices or value.startswith("--") or value in setting.choices:

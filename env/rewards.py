@@ -5,10 +5,14 @@ diagonal; η, its step size. Losses are minimized, rewards maximized. Nothing he
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from configs.run import RewardConfig
 
 Weights = list[Tensor]
 """One tensor for each of the learner's parameters, in their order."""
@@ -45,16 +49,164 @@ def credit_shares(
 
 
 def literal_slope(
-    previous: Float[Tensor, ""], loss: Float[Tensor, "..."], momentum: float
-) -> Float[Tensor, "..."]:
+    loss: Float[Tensor, "*s"], average: Float[Tensor, ""], momentum: float
+) -> Float[Tensor, "*s"]:
     """The reward as it is worded, on the training loss: R_t = β R_{t-1} + (1 - β)(L_{t-1} - L_t).
 
-    Unrolled this is (1 - β)(EMA(L)_{t-1} - L_t) with EMA(L)_t = β EMA(L)_{t-1} + (1 - β) L_t, which is how it is
-    computed: the policy is paid for pairs that are easier than of late.
+    Unrolled this is (1 - β)(EMA(L)_{t-1} - L_t), which is how it is computed: the policy is paid for pairs that are
+    easier than of late.
 
     Args:
-        previous: EMA(L)_{t-1}.
-        loss: L_t, one number or one for each image.
+        loss: L_t, one number, or one for each image.
+        average: EMA(L)_{t-1}, with EMA(L)_t = β EMA(L)_{t-1} + (1 - β) L_t and EMA(L)_0 = L_0.
         momentum: β.
     """
-    return (1 - momentum) * (previous - loss)
+    return (1 - momentum) * (average - loss)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a reward may ask of the learner in one step.
+
+    Attributes:
+        losses: ℓ_i at the current weights, without gradient.
+        per_image: ℓ_i as a function of the weights, on the same pairs.
+        reference_loss: L_ref at the current weights, whatever they are when called; differentiable.
+        weights: The learner's parameters.
+        precondition: P, applied to a gradient.
+    """
+
+    losses: Float[Tensor, " n"]
+    per_image: PerImageLoss
+    reference_loss: Callable[[], Float[Tensor, ""]]
+    weights: Weights
+    precondition: Callable[[Weights], Weights]
+
+
+class Reward(Protocol):
+    """Measures around the learner's step; returns one reward an image."""
+
+    def before(self, moment: Moment) -> None:
+        """Measure before the learner's step."""
+
+    def after(self, moment: Moment) -> Float[Tensor, " n"]:
+        """Measure after the learner's step; the rewards of the step's actions, without gradient."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+
+
+class Stateless:
+    """A reward that remembers nothing between steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+class ImageSlope:
+    """Slope of the reference loss, credited image by image: r_i = <P EMA(∇L_ref), ∇ℓ_i>.
+
+    The moving average sits on the reference's side: it takes noise away while every term stays the current action's.
+    """
+
+    def __init__(self, weights: Weights, momentum: float) -> None:
+        self.momentum = momentum
+        self.gradient = [torch.zeros_like(w) for w in weights]
+
+    def before(self, moment: Moment) -> None:
+        """Take in the reference gradient, then one directional derivative of all the per-image losses."""
+        fresh = torch.autograd.grad(moment.reference_loss(), moment.weights)
+        torch._foreach_lerp_(self.gradient, list(fresh), 1 - self.momentum)
+        direction = moment.precondition(self.gradient)
+        self._shares = credit_shares(moment.per_image, moment.weights, direction, moment.losses)
+
+    def after(self, moment: Moment) -> Float[Tensor, " n"]:
+        """The shares."""
+        return self._shares
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"gradient": self.gradient}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.gradient = [kept.to(zero) for kept, zero in zip(state["gradient"], self.gradient, strict=True)]
+
+
+class BatchSlope(Stateless):
+    """Slope of the reference loss, shared by the batch: L_ref(φ_t) - L_ref(φ_{t+1}) on the same examples."""
+
+    def before(self, moment: Moment) -> None:
+        """The reference loss before the step."""
+        with torch.no_grad():
+            self._level = moment.reference_loss()
+
+    def after(self, moment: Moment) -> Float[Tensor, " n"]:
+        """By how much the step lowered it."""
+        with torch.no_grad():
+            return (self._level - moment.reference_loss()).expand_as(moment.losses)
+
+
+class LiteralSlope:
+    """The literal reading: the moving average of the training loss's decrease (see `literal_slope`)."""
+
+    def __init__(self, credit: Literal["image", "batch"], momentum: float, device: torch.device) -> None:
+        self.credit, self.momentum = credit, momentum
+        self.average = torch.full((), torch.nan, device=device)
+
+    def before(self, moment: Moment) -> None:
+        """Nothing: the training loss is known."""
+
+    def after(self, moment: Moment) -> Float[Tensor, " n"]:
+        """How much easier these pairs were than pairs of late."""
+        mean = moment.losses.mean()
+        average = torch.where(self.average.isnan(), mean, self.average)  # EMA(L)_0 = L_0
+        self.average = torch.lerp(mean, average, self.momentum)
+        loss = moment.losses if self.credit == "image" else mean.expand_as(moment.losses)
+        return literal_slope(loss, average, self.momentum)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"average": self.average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.average = state["average"].to(self.average)
+
+
+class Level(Stateless):
+    """The loss itself: sign +1 pays for hard pairs (adversarial), -1 for easy ones (cooperative)."""
+
+    def __init__(self, sign: float) -> None:
+        self.sign = sign
+
+    def before(self, moment: Moment) -> None:
+        """Nothing: the loss is known."""
+
+    def after(self, moment: Moment) -> Float[Tensor, " n"]:
+        """The signed loss of each image."""
+        return self.sign * moment.losses
+
+
+def build(config: RewardConfig, weights: Weights, device: torch.device) -> Reward | None:
+    """The configured reward; None where the policy is to stay as it is."""
+    match config.name, config.measured_on, config.credit:
+        case "none", _, _:
+            return None
+        case "adversarial", _, _:
+            return Level(+1.0)
+        case "cooperative", _, _:
+            return Level(-1.0)
+        case _, "training", credit:
+            return LiteralSlope(credit, config.momentum, device)
+        case _, _, "image":
+            return ImageSlope(weights, config.reference.momentum)
+        case _:
+            return BatchSlope()

@@ -136,7 +136,9 @@ def _load(path: Path, step: int) -> dict[str, Any]:
     except OSError as error:
         raise _DamageError(f"it cannot be read ({error.strerror})") from error
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
-        raise _DamageError(f"not a whole safetensors file ({error})") from error
+        # The format starts with the header's length in 8 bytes, then the header, a JSON object.
+        reason = "incomplete or altered" if data[8:9] == b"{" else "not a safetensors file"
+        raise _DamageError(f"{reason} ({error})") from error
     metadata = header.get("__metadata__", {})
     if "body" not in metadata or "blake2b" not in metadata:
         raise _DamageError("a safetensors file, but not a checkpoint")

@@ -1,6 +1,8 @@
 """Randomness as a pure function of (seed, step, stream): a resumed run draws what an uncut one draws."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +25,18 @@ def generator_at(seed: int, step: int, stream: str, device: torch.device) -> tor
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
     generator = torch.Generator(device=device)
     return generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@contextmanager
+def seeded(seed: int, stream: str) -> Iterator[None]:
+    """Seed the global random numbers inside the scope, for weights that modules draw as they are built.
+
+    Equal seeds give equal weights whatever else a run builds, and building them again gives them again.
+
+    Args:
+        seed: The run's seed.
+        stream: What is built, for example "learner".
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(generator_at(seed, 0, stream, torch.device("cpu")).initial_seed())
+        yield

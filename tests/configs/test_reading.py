@@ -1,4 +1,4 @@
-"""A configuration is what flags and files say, the later over the earlier; anything else stops with a remedy."""
+"""A configuration is what flags and files say, the later over the earlier; all else stops with a remedy."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,8 @@ def test_the_later_wins_across_files_flags_and_aliases(file, text, flag):
 
 def test_values_of_a_file_get_the_type_of_their_setting(file):
     path = file(
-        "policy:\n  learning_rate: 3e-4\n  ratio-range: [0.1, 1e-1]\nseed: 7\nname: '-x=on'\nruns: /tmp/a b\nsteps: 5\n"
+        "policy:\n  learning_rate: 3e-4\n  ratio-range: [0.1, 1e-1]\n"
+        "seed: 7\nname: '-x=on'\nruns: /tmp/a b\nsteps: 5\n"
     )
     config = parse("--config", path)
     assert (config.policy.learning_rate, config.policy.ratio_range) == (3e-4, (0.1, 0.1))
@@ -119,7 +120,7 @@ def test_config_without_a_file_says_so(argv):
         (["--policy", "fixed"], "^--policy fixed .* add --reward none$"),
         (
             ["--reward", "los-slope"],
-            "^--reward must be one of loss-slope, adversarial.* did you mean loss-slope",
+            "^--reward must be one of loss-slope, adversarial.*did you mean loss-slope",
         ),
         (
             ["--reward=xyzzy"],

@@ -79,7 +79,10 @@ def test_a_refused_opening_gives_up_the_lock(tmp_path):
 
 
 def test_the_lock_dies_with_its_process(tmp_path):
-    program = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "run.lock")],
         stdin=subprocess.PIPE,

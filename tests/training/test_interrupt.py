@@ -22,9 +22,10 @@ def test_a_signal_is_a_request(number):
 
 
 def test_a_second_ctrl_c_insists():
-    with pytest.raises(KeyboardInterrupt), Interrupt():
+    with Interrupt():
         send(signal.SIGINT)
-        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
 
 
 def test_repeated_sigterm_and_one_ctrl_c_do_not_insist():
@@ -36,11 +37,18 @@ def test_repeated_sigterm_and_one_ctrl_c_do_not_insist():
 
 
 def test_previous_handlers_come_back_even_after_an_exception():
+    def own(number, frame):
+        raise AssertionError
+
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    with pytest.raises(ZeroDivisionError), Interrupt():
-        _ = 1 / 0
-    assert [signal.getsignal(number) for number in numbers] == before
+    before = [signal.signal(number, own) for number in numbers]
+    try:
+        with pytest.raises(ZeroDivisionError), Interrupt():
+            _ = 1 / 0
+        assert [signal.getsignal(number) for number in numbers] == [own, own]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_outside_the_main_thread_nothing_happens():

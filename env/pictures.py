@@ -1,0 +1,80 @@
+"""What a person looks at: image, mask, corrupted, and the two views, row by row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from env.corruption import FACTORS, Action, Corrupted
+from training.atomic import explained
+
+HIDDEN_COLOR = (0.85, 0.1, 0.55)
+"""A color for hidden pixels: black would look like a dark image."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A few images on their way through corruption and decorruption."""
+
+    image: Float[Tensor, "n 3 h w"]
+    corrupted: Corrupted
+    view1: Float[Tensor, "n 3 h w"]
+    view2: Float[Tensor, "n 3 h w"]
+
+    def rows(self) -> dict[str, Float[Tensor, "n 3 h w"]]:
+        """The rows by title."""
+        hidden = self.corrupted.hidden
+        color = torch.tensor(HIDDEN_COLOR, device=hidden.device).view(1, 3, 1, 1)
+        return {
+            "image": self.image,
+            "mask": hidden.expand_as(self.image),
+            "corrupted": torch.where(hidden.bool(), color, self.corrupted.kept),
+            "view 1": self.view1,
+            "view 2": self.view2,
+        }
+
+    def grid(self) -> Float[Tensor, "3 H W"]:
+        """All rows as one small picture, for TensorBoard."""
+        rows = list(self.rows().values())
+        return make_grid(torch.cat(rows), nrow=len(self.image), padding=1, pad_value=1.0)
+
+
+def describe(action: Action) -> list[str]:
+    """In a few words what each action deletes besides cells."""
+    words = []
+    for factor, gray in zip(action.downsample.tolist(), action.decolorize.tolist(), strict=True):
+        parts = [f"1/{FACTORS[factor]}"] * (factor > 0) + ["gray"] * gray
+        words.append(" ".join(parts) or "–")
+    return words
+
+
+def draw(sheets: Mapping[str, Sheet], path: Path) -> None:
+    """Draw sheets side by side into a PNG.
+
+    Args:
+        sheets: Sheets of equally many images, by title ("before training").
+        path: Where the PNG goes.
+    """
+    n = len(next(iter(sheets.values())).image)
+    figure = Figure(figsize=(1.05 * n * len(sheets) + 1, 6.0), layout="constrained")
+    parts = figure.subfigures(1, len(sheets), squeeze=False)[0]
+    for part, (title, sheet) in zip(parts, sheets.items(), strict=True):
+        part.suptitle(title, fontsize=12)
+        axes = part.subplots(5, n)
+        words = describe(sheet.corrupted.action)
+        for row, (name, images) in zip(axes, sheet.rows().items(), strict=True):
+            for axis, image in zip(row, images.cpu(), strict=True):
+                axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+                axis.set_xticks([])
+                axis.set_yticks([])
+            row[0].set_ylabel(name, fontsize=10)
+            if name == "corrupted":
+                for axis, word in zip(row, words, strict=True):
+                    axis.set_xlabel(word, fontsize=8)
+    with explained(path):
+        figure.savefig(path, dpi=110)

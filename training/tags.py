@@ -1,0 +1,42 @@
+"""The names of all curves and pictures; docs/metrics.md explains each, and a test holds the two sets equal."""
+
+RUN = frozenset(
+    {
+        "reward/raw",
+        "reward/average",
+        "reward/advantage_std",
+        "learner/loss",
+        "learner/grad_norm",
+        "reference/loss",
+        "reference/slope",
+        "policy/entropy",
+        "policy/grad_norm",
+        "policy/mask_ratio",
+        "policy/p_decolorize",
+        "policy/p_downsample_2",
+        "policy/p_downsample_4",
+        "evaluate/knn_top1",
+        "time/data",
+        "time/policy",
+        "time/generator",
+        "time/learner",
+        "time/reward",
+        "views",
+    }
+)
+CAMNET = frozenset({"camnet/loss", "camnet/grad_norm"})
+
+PANELS = {
+    "reward": ["reward/raw", "reward/average"],
+    "what the policy corrupts": [
+        "policy/mask_ratio",
+        "policy/p_decolorize",
+        "policy/p_downsample_2",
+        "policy/p_downsample_4",
+    ],
+    "kNN accuracy (validation)": ["evaluate/knn_top1"],
+    "learner's loss": ["learner/loss", "reference/loss"],
+    "policy's entropy (nats an image)": ["policy/entropy"],
+    "seconds a step": ["time/data", "time/policy", "time/generator", "time/learner", "time/reward"],
+}
+"""What curves.png shows, panel by panel."""
