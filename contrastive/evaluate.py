@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrastive.encoder import Learner
+from contrastive.knn import knn_accuracy
+from contrastive.linear_probe import linear_accuracy
+from env.images import ImageSet
 
 
 @contextmanager
@@ -39,3 +42,21 @@ def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 51
     """
     with torch.no_grad(), evaluating(learner):
         return torch.cat([learner.features(x) for x in images.split(batch)])
+
+
+def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, float]:
+    """Measure what a task downstream could get from the frozen features.
+
+    Args:
+        learner: Left as it was.
+        train: Bank of the kNN vote, training set of the linear probe.
+        test: What both are tested on.
+
+    Returns:
+        `knn_top1` and `linear_top1`, in [0, 1].
+    """
+    bank, queries = features(learner, train.images()), features(learner, test.images())
+    return {
+        "knn_top1": knn_accuracy(bank, train.labels, queries, test.labels).item(),
+        "linear_top1": linear_accuracy(bank, train.labels, queries, test.labels),
+    }

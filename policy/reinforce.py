@@ -131,6 +131,11 @@ class RunningScale:
         """Divide by the running root mean square; update first."""
         return advantage / (self.rms + self.epsilon)
 
+    def __call__(self, advantage: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Take in a batch of advantages and scale it."""
+        self.update(advantage)
+        return self.scale(advantage)
+
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
         return self.squares.state_dict()

@@ -9,7 +9,9 @@ from training.atomic import explained
 
 
 def draw(
-    history: Mapping[str, tuple[Sequence[int], Sequence[float]]], panels: Mapping[str, Sequence[str]], path: Path
+    history: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    panels: Mapping[str, Sequence[str]],
+    path: Path,
 ) -> None:
     """Draw curves into a PNG.
 

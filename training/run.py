@@ -92,7 +92,9 @@ class Run:
         Raises:
             UsageError: If the user asked to stop; everything is saved before.
         """
-        bar = tqdm(total=self._steps, initial=self.step, unit="step", desc=self.folder.path.name, mininterval=0.5)
+        bar = tqdm(
+            total=self._steps, initial=self.step, unit="step", desc=self.folder.path.name, mininterval=0.5
+        )
         self._started = time.monotonic() - self._seconds
         with Interrupt() as interrupt, bar:
             while self.step < self._steps and self._seconds < self._limit and not interrupt.requested:

@@ -40,3 +40,12 @@ PANELS = {
     "seconds a step": ["time/data", "time/policy", "time/generator", "time/learner", "time/reward"],
 }
 """What curves.png shows, panel by panel."""
+
+SHOWN = {
+    "learner/loss": "loss",
+    "reward/average": "reward",
+    "policy/mask_ratio": "mask",
+    "policy/p_decolorize": "gray",
+    "evaluate/knn_top1": "kNN",
+}
+"""What the progress bar shows, by tag."""
