@@ -120,7 +120,7 @@ class System:
     def new_learner(self) -> Learner:
         """The learner as it is before training."""
         with seeded(self.config.seed, "learner"):
-            return Learner(self.config.contrastive).to(self.device)
+            return Learner(self.config.contrastive, self.config.data.size).to(self.device)
 
     def reference(self) -> Reference:
         """The held-out examples whose loss the reward follows."""

@@ -76,7 +76,7 @@ class ReferenceConfig:
     ignore: the reference defines what a good policy is."""
     downsample: tuple[float, float] = (0.1, 0.1)
     """Probabilities of downsampling by 2 and by 4 in the reference corruption."""
-    batch: int = 128
+    batch: int = 64
     """Reference pairs (or labelled images) behind one gradient."""
     momentum: float = 0.9
     """Decay of the moving average of the reference gradient (credit per image). In [0, 1)."""
@@ -134,7 +134,7 @@ class ContrastiveConfig:
     """The SimCLR learner."""
 
     width: int = 32
-    """Channels of the encoder's first stage; the feature vector has 4 times as many."""
+    """Channels of the encoder's first stage; the others have twice as many."""
     projection: int = 64
     """Length of the projected vectors that the loss compares."""
     temperature: float = 0.2
@@ -157,7 +157,7 @@ class ContrastiveConfig:
 class ScheduleConfig:
     """How long, and how often each part has its turn. Every interval is counted in learner steps."""
 
-    steps: Annotated[int, arg(aliases=["--steps"])] = 800
+    steps: Annotated[int, arg(aliases=["--steps"])] = 400
     """Learner steps in all. A finished run goes on when this is raised."""
     batch: int = 128
     """Images a step; the learner sees two views of each."""
@@ -167,7 +167,7 @@ class ScheduleConfig:
     """The policy takes one step after this many learner steps."""
     log_every: int = 10
     """Steps between points of the TensorBoard curves."""
-    evaluate_every: int = 100
+    evaluate_every: int = 50
     """Steps between kNN evaluations."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""

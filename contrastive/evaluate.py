@@ -38,7 +38,7 @@ def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 51
         batch: Images at once; bounds the memory, never the result.
 
     Returns:
-        The encoder's features, 4 x width for each image.
+        The encoder's features, one row an image.
     """
     with torch.no_grad(), evaluating(learner):
         return torch.cat([learner.features(x) for x in images.split(batch)])
