@@ -94,7 +94,7 @@ class System:
             )
         self.policy, self.learner = self.new_policy(), self.new_learner()
         self.baseline = Baseline(config.reward.baseline_kind, config.reward.momentum, where)
-        self.scale = RunningScale.start(0.99, where)
+        self.scale = RunningScale.start(config.reward.momentum, where)
         self.reward_average = MovingAverage.start(config.reward.momentum, where)
         contrastive, weights = config.contrastive, list(self.learner.parameters())
         self.engine = Engine(

@@ -27,9 +27,9 @@ class PolicyConfig:
     """Probabilities of downsampling by 2 and by 4; where a learned policy starts, where a fixed one stays."""
     width: int = 16
     """Channels of the policy network's first stage."""
-    learning_rate: float = 2e-3
-    """Adam's step size for the policy."""
-    entropy_weight: float = 0.01
+    learning_rate: float = 3e-3
+    """Adam's peak step size for the policy."""
+    entropy_weight: float = 0.002
     """Weight of the entropy bonus (nats an image), in units of the reward's running RMS."""
     ratio_range: tuple[float, float] = (0.0, 0.5)
     """Mask-ratio guard: an image's expected mask ratio is free inside this range and pulled back outside it.
@@ -71,10 +71,10 @@ class ReferenceConfig:
     labels: a soft nearest-neighbor loss on held-out labelled images."""
     mask_ratio: float = 0.1
     """Share of hidden cells in the reference corruption. In [0, 1]."""
-    decolorize: float = 0.9
+    decolorize: float = 1.0
     """Probability of decolorization in the reference corruption. What it deletes is what the learner is asked to
     ignore: the reference defines what a good policy is."""
-    downsample: tuple[float, float] = (0.1, 0.1)
+    downsample: tuple[float, float] = (0.0, 0.0)
     """Probabilities of downsampling by 2 and by 4 in the reference corruption."""
     batch: int = 64
     """Reference pairs (or labelled images) behind one gradient."""
@@ -139,8 +139,8 @@ class ContrastiveConfig:
     """Length of the projected vectors that the loss compares."""
     temperature: float = 0.2
     """NT-Xent's temperature."""
-    learning_rate: float = 2e-3
-    """Adam's step size for the learner."""
+    learning_rate: float = 3e-4
+    """AdamW's peak step size for the learner. A fast learner is done before the policy has learned what to pay for."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW)."""
 
@@ -161,7 +161,7 @@ class ScheduleConfig:
     """Learner steps in all. A finished run goes on when this is raised."""
     batch: int = 128
     """Images a step; the learner sees two views of each."""
-    warmup: int = 50
+    warmup: int = 10
     """Learner steps before the policy's first."""
     policy_every: int = 1
     """The policy takes one step after this many learner steps."""

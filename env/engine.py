@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from env.reference import Reference
-from env.rewards import Moment, Reward, Weights
+from env.rewards import Moment, Reward, Weights, finite
 from training.descent import Descent
 from training.stopwatch import Stopwatch
 
@@ -83,7 +83,7 @@ class Engine:
             loss = losses.mean()
             figures = {"learner/loss": loss, "learner/grad_norm": self.descent.step(loss, share)}
         with watch("reward"):
-            r = self.reward.after(moment) if rewarded and self.reward else None
+            r = finite(self.reward.after(moment)) if rewarded and self.reward else None
             if level is not None:
                 after = moment.reference_loss().detach()
                 figures |= {"reference/loss": after, "reference/slope": level - after}

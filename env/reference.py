@@ -45,7 +45,7 @@ class Reference:
         if n <= self.batch:
             return self.first, self.second
         random = generator_at(self.seed, step, "reference", self.first.device)
-        index = torch.randint(n, (self.batch,), generator=random, device=self.first.device)
+        index = torch.randperm(n, generator=random, device=self.first.device)[: self.batch]
         return self.first[index], self.second[index]
 
 

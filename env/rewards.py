@@ -23,6 +23,11 @@ STEP = 1e-3
 """Length of the finite difference's step in weight space: 0.05 overshoots and flips signs, 1e-5 drowns in rounding."""
 
 
+def finite(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Zero what is not finite: one NaN must not stay in a moving average for good."""
+    return torch.where(x.isfinite(), x, torch.zeros_like(x))
+
+
 def credit_shares(
     losses: PerImageLoss, at: Weights, direction: Weights, here: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
@@ -119,12 +124,14 @@ class ImageSlope:
     def __init__(self, weights: Weights, momentum: float) -> None:
         self.momentum = momentum
         self.gradient = [torch.zeros_like(w) for w in weights]
+        self.weight = torch.zeros((), device=weights[0].device)  # of all that the average has seen, below 1 at first
 
     def before(self, moment: Moment) -> None:
         """Take in the reference gradient, then one directional derivative of all the per-image losses."""
-        fresh = torch.autograd.grad(moment.reference_loss(), moment.weights)
-        torch._foreach_lerp_(self.gradient, list(fresh), 1 - self.momentum)
-        direction = moment.precondition(self.gradient)
+        fresh = [finite(g) for g in torch.autograd.grad(moment.reference_loss(), moment.weights)]
+        torch._foreach_lerp_(self.gradient, fresh, 1 - self.momentum)
+        self.weight = torch.lerp(torch.ones_like(self.weight), self.weight, self.momentum)
+        direction = moment.precondition([g / self.weight for g in self.gradient])
         self._shares = credit_shares(moment.per_image, moment.weights, direction, moment.losses)
 
     def after(self, moment: Moment) -> Float[Tensor, " n"]:
@@ -133,11 +140,12 @@ class ImageSlope:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"gradient": self.gradient}
+        return {"gradient": self.gradient, "weight": self.weight}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.gradient = [kept.to(zero) for kept, zero in zip(state["gradient"], self.gradient, strict=True)]
+        self.weight = state["weight"].to(self.weight)
 
 
 class BatchSlope(Stateless):

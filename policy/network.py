@@ -14,6 +14,8 @@ from env.distribution import CorruptionDistribution, log, logit
 BOUND = 4.6
 """Largest absolute logit: probabilities of bits stay within about [0.01, 0.99], so that log-probabilities
 stay finite and exploration never dies."""
+COMMON_GAIN = 10.0
+"""How much faster the rates common to all images learn than what differs between images."""
 START = 0.95 * BOUND
 """Largest absolute logit to start from: at the bound itself the limiter has no slope to leave it by."""
 
@@ -47,13 +49,10 @@ class PolicyNetwork(nn.Module):
         stages = [_stage(a, b, 2) for a, b in pairwise(widths)]
         self.trunk = nn.Sequential(_stage(3, widths[0], 1), *stages)  # ends at one position a cell
         self.context = nn.Linear(widths[-1], widths[-1])
-        self.mask_head = nn.Conv2d(widths[-1], 1, 1)
-        self.downsample_head = nn.Linear(widths[-1], len(FACTORS))
-        self.decolorize_head = nn.Linear(widths[-1], 1)
         factors = (1 - sum(config.downsample), *config.downsample)
-        _start_at(self.mask_head, [logit(config.mask_ratio)])
-        _start_at(self.downsample_head, [log(p) for p in factors])
-        _start_at(self.decolorize_head, [logit(config.decolorize)])
+        self.mask_head = Head(widths[-1], [logit(config.mask_ratio)])
+        self.downsample_head = Head(widths[-1], [log(p) for p in factors])
+        self.decolorize_head = Head(widths[-1], [logit(config.decolorize)])
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> CorruptionDistribution:
         """Give each image in [0, 1] its distribution over corruptions.
@@ -66,14 +65,35 @@ class PolicyNetwork(nn.Module):
                 f"this policy takes {self.image_size} x {self.image_size} images, got {tuple(x.shape)}"
             )
         cells = self.trunk(2 * x - 1)
-        whole = self.context(cells.mean(dim=(2, 3)))  # what a cell cannot see from where it is
-        cells = torch.relu(cells + whole[:, :, None, None])
-        whole = cells.mean(dim=(2, 3))
+        cells = cells.flatten(2).transpose(1, 2)  # (n, g g, c)
+        cells = cells + self.context(cells.mean(dim=1, keepdim=True))  # what a cell cannot see from where it is
+        whole = cells.mean(dim=1)
+        grid = (len(x), self.config.grid, self.config.grid)
         return CorruptionDistribution(
-            mask_logits=limited(self.mask_head(cells).squeeze(1)),
-            downsample_logits=limited(self.downsample_head(whole)),
-            decolorize_logits=limited(self.decolorize_head(whole).squeeze(1)),
+            mask_logits=self.mask_head(cells).view(grid),
+            downsample_logits=self.downsample_head(whole),
+            decolorize_logits=self.decolorize_head(whole).squeeze(1),
         )
+
+
+class Head(nn.Module):
+    """Features to limited logits: a common rate, and what the image adds to it.
+
+    Features are normalized and never rectified to zero here: a head that reads dead units falls back to where it
+    started. The weights start at zero, the common part at the given logits.
+    """
+
+    def __init__(self, width: int, start: list[float]) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.image = nn.Linear(width, len(start), bias=False)
+        within = [min(max(value, -START), START) for value in start]
+        self.common = nn.Parameter(torch.tensor([BOUND * math.atanh(v / BOUND) / COMMON_GAIN for v in within]))
+        nn.init.zeros_(self.image.weight)
+
+    def forward(self, features: Float[Tensor, "*s c"]) -> Float[Tensor, "*s k"]:
+        """Logits within ±BOUND."""
+        return limited(self.image(self.norm(features)) + COMMON_GAIN * self.common)
 
 
 def limited(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -84,13 +104,5 @@ def limited(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 def _stage(before: int, after: int, stride: int) -> nn.Sequential:
     """Convolution, norm, nonlinearity."""
     convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1)
-    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, after), after), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, after), after), nn.SiLU())
 
-
-def _start_at(head: nn.Conv2d | nn.Linear, logits: list[float]) -> None:
-    """Zero the head's weights and bias it so that its limited output is the given logits, for every image."""
-    assert head.bias is not None
-    within = [min(max(value, -START), START) for value in logits]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.copy_(torch.tensor([BOUND * math.atanh(value / BOUND) for value in within]))

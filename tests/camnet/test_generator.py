@@ -1,0 +1,144 @@
+"""The generator heeds its codes, keeps what was kept, and treats each image by itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from camnet.generator import Code, Generator, condition_at
+from configs.camnet import GeneratorConfig
+from env.corruption import FACTORS, Action, corrupt
+
+CONFIG = GeneratorConfig(
+    resolutions=(4, 8, 16), widths=(48, 32, 16), blocks=2, global_code=16, spatial_code=1
+)
+LEVELS = len(CONFIG.resolutions)
+
+
+@pytest.fixture
+def generator():
+    torch.manual_seed(0)
+    return Generator(CONFIG).eval().requires_grad_(False)
+
+
+def images(n):
+    return torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def mixed(n, seed=2):
+    """Rows of every mix: none, mask, downsampling by 2 and by 4, gray, all of them."""
+    mask = torch.rand(n, 4, 4, generator=torch.Generator().manual_seed(seed)) < 0.5
+    row = torch.arange(n)
+    return Action(
+        mask & ((row % 6 == 1) | (row % 6 == 5))[:, None, None],
+        torch.where(row % 6 == 2, 1, torch.where((row % 6 == 3) | (row % 6 == 5), 2, 0)),
+        (row % 6 == 4) | (row % 6 == 5),
+    )
+
+
+def none_deleted(n):
+    return Action(
+        torch.zeros(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0
+    )
+
+
+def codes(generator, n, seed):
+    return generator.codes(n, torch.Generator().manual_seed(seed))
+
+
+def test_two_codes_differ_where_something_was_deleted_and_nowhere_else(generator):
+    a = mixed(12)
+    corrupted = corrupt(images(12), a)
+    one, two = (generator(corrupted, codes(generator, 12, seed))[-1] for seed in (3, 4))
+    for view in (one, two):
+        assert (corrupt(view, a).kept - corrupted.kept).abs().max() <= 1e-6
+        assert view.min() >= 0
+        assert view.max() <= 1
+    visible = ~corrupted.hidden.bool().expand_as(one)
+    untouched = ~a.decolorize & (a.downsample == 0)
+    assert torch.equal(one[untouched][visible[untouched]], two[untouched][visible[untouched]])
+    differs = (one - two).abs().amax(dim=(1, 2, 3))
+    deletes = a.mask.any(dim=(1, 2)) | ~untouched
+    assert (differs[deletes] > 1e-3).all()
+    assert (differs[~deletes] == 0).all()
+
+
+def test_the_same_code_gives_the_same_image(generator):
+    corrupted = corrupt(images(6), mixed(6))
+    state = torch.get_rng_state()
+    first = generator(corrupted, codes(generator, 6, 3))
+    again = generator(corrupted, codes(generator, 6, 3))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_image_influences_another(generator):
+    n = 6
+    x, a, z = images(n), mixed(n), codes(generator, n, 3)
+    together = generator(corrupt(x, a), z)[-1]
+    for row in range(n):
+        index = torch.tensor([row])
+        alone = generator(corrupt(x[index], a.select(index)), [code.select(index) for code in z])[-1]
+        assert torch.allclose(alone[0], together[row], rtol=0, atol=1e-5)
+
+
+def test_where_all_is_kept_it_is_the_identity(generator):
+    x = images(5)
+    assert torch.equal(generator(corrupt(x, none_deleted(5)), codes(generator, 5, 3))[-1], x)
+
+
+@pytest.mark.parametrize("level", range(LEVELS))
+@pytest.mark.parametrize("part", ["everywhere", "here"])
+def test_every_part_of_the_code_acts_from_the_start(generator, level, part):
+    n = 8
+    hidden = Action(
+        torch.ones(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0
+    )
+    corrupted = corrupt(images(n), hidden)
+    z, other = codes(generator, n, 3), codes(generator, n, 4)
+    swapped = list(z)
+    swapped[level] = replace(z[level], **{part: getattr(other[level], part)})
+    before, after = generator(corrupted, z), generator(corrupted, swapped)
+    rms = (before[-1] - after[-1]).square().mean(dim=(1, 2, 3)).sqrt()
+    assert rms.max() > (1e-3 if part == "here" else 1e-4)  # rounding is below 1e-6
+    for coarser in range(level):
+        assert torch.equal(before[coarser], after[coarser])  # the cascade runs one way
+
+
+def test_every_module_gives_an_image_of_its_resolution(generator):
+    stages = generator(corrupt(images(3), mixed(3)), codes(generator, 3, 3))
+    assert [tuple(image.shape) for image in stages] == [(3, 3, r, r) for r in CONFIG.resolutions]
+
+
+def test_codes_are_standard_normal_and_of_the_modules_shapes(generator):
+    drawn = codes(generator, 400, 0)
+    for code, r in zip(drawn, CONFIG.resolutions, strict=True):
+        assert code.everywhere.shape == (400, CONFIG.global_code)
+        assert code.here.shape == (400, CONFIG.spatial_code, r, r)
+        assert abs(code.everywhere.mean()) < 0.06
+        assert code.everywhere.std().item() == pytest.approx(1, abs=0.05)
+        assert code.here.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_without_spatial_codes_it_runs_as_well():
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, spatial_code=0))
+    z = codes(generator, 2, 0)
+    assert z[0].here.shape == (2, 0, 4, 4)
+    assert isinstance(z[0], Code)
+    assert generator(corrupt(images(2), mixed(2)), z)[-1].shape == (2, 3, 16, 16)
+
+
+def test_the_condition_averages_visible_pixels_alone():
+    x = torch.full((1, 3, 16, 16), 0.5)
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 0, 0] = mask[0, 2, 2] = mask[0, 2, 3] = mask[0, 3, 2] = mask[0, 3, 3] = True
+    corrupted = corrupt(x, Action(mask, torch.tensor([0]), torch.tensor([True])))
+    planes = condition_at(corrupted, 2)  # four cells a position
+    assert torch.allclose(planes[0, :3], torch.tensor([[0.5, 0.5], [0.5, 0.0]]).expand(3, 2, 2))
+    assert torch.allclose(planes[0, 3], torch.tensor([[0.25, 0.0], [0.0, 1.0]]))
+    assert (planes[0, 4] == 1).all()
+    for index in range(1, len(FACTORS)):
+        other = corrupt(x, Action(mask, torch.tensor([index]), torch.tensor([False])))
+        flags = condition_at(other, 4)[0, 4:].amax(dim=(1, 2)).tolist()
+        assert flags == [0.0] + [float(index == i) for i in range(1, len(FACTORS))]

@@ -1,0 +1,144 @@
+"""The batched, cached search finds what a slow loop finds; training by it lowers its loss."""
+
+import pytest
+import torch
+
+from camnet.distance import Distance
+from camnet.generator import Generator
+from camnet.imle import imle_loss, pyramid, search, training_actions
+from configs.camnet import GeneratorConfig
+from env.corruption import corrupt
+from training.descent import Descent
+
+CONFIG = GeneratorConfig(resolutions=(4, 8, 16), widths=(16, 8, 8), blocks=1, global_code=4, spatial_code=1)
+
+
+def images(n, seed=1):
+    """Smooth images in two colors: something can be learned of them."""
+    generator = torch.Generator().manual_seed(seed)
+    colors = torch.rand(n, 2, 3, 1, 1, generator=generator)
+    shape = torch.nn.functional.interpolate(torch.rand(n, 1, 4, 4, generator=generator), 16, mode="bilinear")
+    return colors[:, 0] * shape + colors[:, 1] * (1 - shape)
+
+
+@pytest.fixture
+def generator():
+    torch.manual_seed(0)
+    return Generator(CONFIG)
+
+
+def problem(n, seed=2):
+    x = images(n)
+    corrupted = corrupt(x, training_actions(n, 4, torch.Generator().manual_seed(seed)))
+    return Distance(x, 1.0), corrupted, pyramid(x, CONFIG.resolutions)
+
+
+def draws(generator, n, candidates, seed):
+    """What the search draws: m codes an image, module by module."""
+    random = torch.Generator().manual_seed(seed)
+    return [generator.draw(n * m, level, random) for level, m in enumerate(candidates)]
+
+
+@pytest.mark.parametrize("candidates", [(5, 4, 3), (4, 1, 3), (1, 6, 1)])
+def test_the_search_finds_what_a_slow_loop_finds(generator, candidates):
+    n, seed = 4, 11
+    distance, corrupted, targets = problem(n)
+    found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(seed))
+    drawn = draws(generator, n, candidates, seed)
+    chosen = set()
+    for i in range(n):
+        row = torch.tensor([i])
+        winners = []
+        for level, m in enumerate(candidates):
+            tried = []
+            for j in range(m):
+                code = drawn[level].select(torch.tensor([i * m + j]))
+                rest = [drawn[k].select(torch.tensor([0])) for k in range(level + 1, len(candidates))]
+                with torch.no_grad():
+                    image = generator(corrupted.select(row), [*winners, code, *rest])[level]
+                tried.append(distance(image, targets[level][row]).item())
+            best = min(range(m), key=tried.__getitem__)
+            chosen.add(best)
+            winners.append(drawn[level].select(torch.tensor([i * m + best])))
+            assert torch.equal(found[level].everywhere[i], winners[-1].everywhere[0]), (i, level)
+            assert torch.equal(found[level].here[i], winners[-1].here[0]), (i, level)
+    assert len(chosen) > 1  # else the first candidate would do
+
+
+def test_one_candidate_each_returns_the_codes_drawn(generator):
+    distance, corrupted, targets = problem(5)
+    found = search(generator, distance, corrupted, targets, (1, 1, 1), torch.Generator().manual_seed(4))
+    for code, drawn in zip(found, draws(generator, 5, (1, 1, 1), 4), strict=True):
+        assert torch.equal(code.everywhere, drawn.everywhere)
+        assert torch.equal(code.here, drawn.here)
+
+
+def test_searching_changes_neither_weights_nor_gradients(generator):
+    distance, corrupted, targets = problem(3)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    search(generator, distance, corrupted, targets, (3, 2, 2), torch.Generator().manual_seed(4))
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    assert all(p.grad is None for p in generator.parameters())
+
+
+def test_a_search_is_nearer_than_chance(generator):
+    distance, corrupted, targets = problem(16)
+
+    def loss(candidates):
+        found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(4))
+        with torch.no_grad():
+            return imle_loss(generator, distance, corrupted, targets, found)
+
+    assert loss((8, 8, 8)).mean() < 0.98 * loss((1, 1, 1)).mean()
+
+
+def test_the_loss_sums_the_modules_distances(generator):
+    distance, corrupted, targets = problem(3)
+    z = generator.codes(3, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        total = imle_loss(generator, distance, corrupted, targets, z)
+        parts = [distance(a, b) for a, b in zip(generator(corrupted, z), targets, strict=True)]
+    assert total.shape == (3,)
+    assert torch.allclose(total, sum(parts))
+    assert min(part.mean() for part in parts) > 0
+
+
+def test_training_lowers_the_loss(generator):
+    distance, corrupted, targets = problem(32)
+    descent = Descent(generator, 3e-3, clip=1.0)
+
+    def level():
+        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(99))
+        with torch.no_grad():
+            return imle_loss(generator, distance, corrupted, targets, codes).mean().item()
+
+    start = level()
+    for step in range(30):
+        codes = search(
+            generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(step)
+        )
+        descent.step(imle_loss(generator, distance, corrupted, targets, codes).mean())
+    assert level() < 0.8 * start
+    assert descent.skipped == 0
+
+
+def test_the_distance_is_zero_at_the_truth_alone_and_symmetric():
+    x = images(6)
+    distance = Distance(x, 1.0)
+    assert (distance(x, x) == 0).all()
+    there, back = distance(x, x.flip(0)), distance(x.flip(0), x)
+    assert torch.allclose(there, back, atol=1e-6)
+    assert there.min() > 0.01
+    assert torch.equal(distance(x, x.flip(0)), Distance(x, 1.0)(x, x.flip(0)))  # no draw of its own
+
+
+def test_training_sees_every_mix_that_a_policy_may_ask_for():
+    a = training_actions(4000, 4, torch.Generator().manual_seed(0))
+    ratio = a.mask_ratio
+    assert 0.2 < (ratio == 0).float().mean() < 0.35
+    assert (ratio > 0.9).any()
+    assert a.decolorize.float().mean().item() == pytest.approx(0.5, abs=0.04)
+    for index in (1, 2):
+        assert (a.downsample == index).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert ((ratio == 0) & ~a.decolorize & (a.downsample == 0)).any()
+    assert ((ratio > 0) & a.decolorize & (a.downsample == 2)).any()

@@ -1,0 +1,124 @@
+"""A training of CAMNet that was cut and resumed equals an uncut one bit for bit."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from camnet import frozen, train
+from configs.errors import UsageError
+
+TINY = [
+    *("--steps", "8", "--reuse", "2", "--batch", "4", "--candidates", "3", "2", "2", "--recolor", "True"),
+    *("--generator.widths", "8", "8", "8", "--generator.blocks", "1", "--generator.global-code", "4"),
+    *("--ema", "0.5", "--device", "cpu", "--out", "tiny.safetensors"),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder for each training; runs/ and the weights lie below it."""
+
+    def enter(name):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        return tmp_path / name
+
+    return enter
+
+
+def cut_after(monkeypatch, rounds, how):
+    """Let the training be interrupted in the round after `rounds`."""
+    original, done = train.Trainer.round, []
+
+    def round_until_cut(self, step, progress):
+        done.append(step)
+        if len(done) > rounds:
+            how()
+        yield from original(self, step, progress)
+
+    monkeypatch.setattr(train.Trainer, "round", round_until_cut)
+
+
+def crash():
+    raise RuntimeError("planted")
+
+
+def signalled():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_interrupted_and_resumed_equals_uncut(place, monkeypatch, capsys, rounds):
+    uncut = place("uncut")
+    train.main(TINY)
+    cut = place("cut")
+    with monkeypatch.context() as patch:
+        cut_after(patch, rounds, signalled)
+        with pytest.raises(UsageError, match=rf"stopped at step {2 * rounds + 2}, saved"):
+            train.main(TINY)
+    assert not (cut / "tiny.safetensors").exists()
+    train.main(TINY)
+    assert f"resuming at step {2 * rounds + 2} of 8" in capsys.readouterr().out
+    assert (cut / "tiny.safetensors").read_bytes() == (uncut / "tiny.safetensors").read_bytes()
+    cards = [json.loads((folder / "tiny.json").read_text()) for folder in (cut, uncut)]
+    assert cards[0]["validation"] == cards[1]["validation"]
+    assert cards[0]["steps"] == cards[1]["steps"] == 8
+
+
+def test_a_crash_loses_no_more_than_the_last_checkpoint(place, monkeypatch):
+    uncut = place("uncut")
+    train.main(TINY)
+    cut = place("cut")
+    for rounds, how, error in ((1, signalled, UsageError), (1, crash, RuntimeError)):
+        with monkeypatch.context() as patch:
+            cut_after(patch, rounds, how)
+            with pytest.raises(error):
+                train.main(TINY)
+    train.main(TINY)
+    assert (cut / "tiny.safetensors").read_bytes() == (uncut / "tiny.safetensors").read_bytes()
+
+
+def test_the_result_loads_is_averaged_and_differs_by_seed(place):
+    folder = place("a")
+    train.main(TINY)
+    operator = frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu"))
+    assert operator.card["command"] == "python -m camnet.train " + " ".join(TINY)
+    (checkpoint,) = (folder / "runs" / "camnet-tiny" / "checkpoints").glob("*.safetensors")
+    state = load_file(checkpoint)
+    weights = load_file(folder / "tiny.safetensors")
+    for name, value in weights.items():
+        assert any(torch.equal(value, kept) for kept in state.values() if kept.shape == value.shape), name
+    other = place("b")
+    train.main([*TINY, "--seed", "1"])
+    assert (other / "tiny.safetensors").read_bytes() != (folder / "tiny.safetensors").read_bytes()
+
+
+def test_recoloring_keeps_the_shapes_and_changes_the_colors():
+    x = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = train.recolor(x, torch.Generator().manual_seed(1))
+    upright = torch.isclose(y.mean(dim=1), x.mean(dim=1), atol=1e-6).all(dim=(1, 2))
+    inverted = torch.isclose(y.mean(dim=1), 1 - x.mean(dim=1), atol=1e-6).all(dim=(1, 2))
+    assert (upright | inverted).all()
+    assert 0.35 < inverted.float().mean() < 0.65
+    assert not torch.allclose(y[upright], x[upright])
+    values = torch.where(inverted.view(-1, 1, 1, 1), 1 - y, y)
+    assert torch.allclose(values.sort(dim=1).values, x.sort(dim=1).values, atol=1e-6)
+
+
+def test_a_bad_setting_is_refused_before_any_work(place):
+    folder = place("a")
+    with pytest.raises(UsageError, match=r"must end in \.safetensors"):
+        train.main([*TINY, "--out", "weights.pt"])
+    assert not list(folder.iterdir())

@@ -1,0 +1,173 @@
+"""Corruption is a projection: what it deleted is gone for good, what it kept comes back exactly."""
+
+import itertools
+
+import pytest
+import torch
+
+from env.corruption import FACTORS, Action, corrupt, make_consistent, to_pixels
+
+SIZE, GRID = 16, 4
+MIXES = list(itertools.product(range(len(FACTORS)), [False, True], [False, True]))
+"""Downsampling factor (by index), decolorization, mask."""
+
+
+def images(n, seed=0, size=SIZE):
+    """Pixels are multiples of 3/256: sums and means over channels and blocks are then exact in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 86, (n, 3, size, size), generator=generator) * 3 / 256
+
+
+def action(n, factor=0, gray=False, masked=False, grid=GRID, seed=1):
+    mask = torch.rand(n, grid, grid, generator=torch.Generator().manual_seed(seed)) < 0.5
+    return Action(mask & masked, torch.full((n,), factor), torch.full((n,), gray))
+
+
+def one_of_each_mix(each=3):
+    """All mixes in one batch, so that the rows cannot be told apart by their batch."""
+    parts = [action(each, *mix, seed=i) for i, mix in enumerate(MIXES)]
+    fields = ("mask", "downsample", "decolorize")
+    return Action(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+
+
+def wild(x, kind):
+    """Restorations that know nothing of [0, 1]."""
+    generator = torch.Generator().manual_seed(5)
+    match kind:
+        case "noise":
+            return torch.rand(x.shape, generator=generator) * 7 - 3
+        case "near":
+            return x + 0.1 * torch.randn(x.shape, generator=generator)
+        case "constant":
+            return torch.full_like(x, 4.0)
+    return x
+
+
+def test_nothing_deleted_is_the_identity_bit_for_bit():
+    x = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    corrupted = corrupt(x, action(5))
+    assert torch.equal(corrupted.kept, x)
+    assert not corrupted.hidden.any()
+    assert torch.equal(make_consistent(wild(x, "noise"), corrupted), x)
+
+
+def test_a_bit_hides_its_own_cell():
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 1, 3] = True
+    hidden = to_pixels(mask, SIZE)
+    assert hidden.shape == (1, 1, SIZE, SIZE)
+    assert hidden.sum() == 16
+    assert hidden[0, 0, 4:8, 12:16].all()
+
+
+@pytest.mark.parametrize("planted", [0.77, float("nan"), float("inf")])
+@pytest.mark.parametrize(("factor", "gray", "masked"), MIXES)
+def test_hidden_pixels_cannot_influence_what_is_kept(factor, gray, masked, planted):
+    x, a = images(6), action(6, factor, gray, masked=True)
+    corrupted = corrupt(x, a)
+    changed = torch.where(corrupted.hidden.bool(), torch.tensor(planted), x)
+    assert torch.equal(corrupt(changed, a).kept, corrupted.kept)
+    assert (corrupted.kept[corrupted.hidden.bool().expand_as(x)] == 0).all()
+
+
+@pytest.mark.parametrize("factor", range(len(FACTORS)))
+@pytest.mark.parametrize("masked", [False, True])
+def test_deleted_color_cannot_influence_what_is_kept(factor, masked):
+    x, a = images(6), action(6, factor, True, masked)
+    shuffled = x[:, [2, 0, 1]]
+    kept = corrupt(x, a).kept
+    assert torch.equal(corrupt(shuffled, a).kept, kept)
+    assert torch.equal(kept, kept[:, :1].expand_as(kept))
+    assert not torch.equal(corrupt(shuffled, action(6, factor, False, masked)).kept, kept)
+
+
+@pytest.mark.parametrize(("factor", "size"), [(1, 2), (2, 4)])
+@pytest.mark.parametrize(("gray", "masked"), list(itertools.product([False, True], repeat=2)))
+def test_deleted_detail_cannot_influence_what_is_kept(factor, size, gray, masked):
+    x, a = images(6), action(6, factor, gray, masked)
+    blocks = x.view(6, 3, SIZE // size, size, SIZE // size, size)
+    turned = blocks.flip(3, 5).reshape(x.shape)  # every block upside down, none moved
+    kept = corrupt(x, a).kept
+    assert not torch.equal(turned, x)
+    assert torch.equal(corrupt(turned, a).kept, kept)
+    assert torch.equal(kept, kept[:, :, ::size, ::size].repeat_interleave(size, 2).repeat_interleave(size, 3))
+
+
+def test_corrupting_again_changes_nothing():
+    a = one_of_each_mix()
+    x = torch.rand(len(a), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    once = corrupt(x, a).kept
+    assert torch.allclose(corrupt(once, a).kept, once, rtol=0, atol=1e-6)
+    exact = ~a.decolorize & (a.downsample == 0)
+    assert torch.equal(corrupt(once, a).kept[exact], once[exact])
+
+
+@pytest.mark.parametrize("kind", ["noise", "near", "constant", "truth"])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_a_restoration_keeps_the_kept_part_and_stays_in_range(kind, extreme):
+    a = one_of_each_mix()
+    x = torch.rand(len(a), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    if extreme:
+        x = x.round()  # pixels at the very ends leave means no room on one side
+    corrupted = corrupt(x, a)
+    result = make_consistent(wild(x, kind), corrupted)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    again = corrupt(result, a).kept
+    assert (again - corrupted.kept).abs().max() <= 1e-6
+    only_masks = ~a.decolorize & (a.downsample == 0)
+    visible = ~corrupted.hidden.bool().expand_as(x)
+    assert torch.equal(result[only_masks][visible[only_masks]], x[only_masks][visible[only_masks]])
+    if kind == "truth":
+        assert torch.allclose(result, x, rtol=0, atol=1e-6)  # the truth is already consistent
+
+
+def test_a_restoration_has_its_say_wherever_something_was_deleted():
+    a = one_of_each_mix()
+    x = 0.25 + 0.5 * torch.rand(len(a), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    corrupted = corrupt(x, a)
+    result = make_consistent(wild(x, "noise"), corrupted)
+    deletes = a.mask.any(dim=(1, 2)) | a.decolorize | (a.downsample > 0)
+    changed = (result - x).abs().amax(dim=(1, 2, 3)) > 0.05
+    assert torch.equal(changed, deletes)
+
+
+@pytest.mark.parametrize("kind", ["noise", "near", "constant", "truth"])
+def test_the_gradient_is_finite_and_none_where_all_is_kept(kind):
+    a = one_of_each_mix()
+    x = torch.rand(len(a), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).round()
+    restored = wild(x, kind).clone().requires_grad_()
+    result = make_consistent(restored, corrupt(x, a))
+    (result * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+    assert restored.grad.isfinite().all()
+    untouched = ~a.decolorize & (a.downsample == 0) & ~a.mask.any(dim=(1, 2))
+    assert (restored.grad[untouched] == 0).all()
+    if kind == "near":
+        assert restored.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("grid", "size"), [(8, 16), (3, 16), (5, 16), (8, 24), (4, 24)])
+def test_a_grid_that_downsampling_would_straddle_is_refused(grid, size):
+    with pytest.raises(ValueError, match="straddle"):
+        corrupt(images(2, size=size), action(2, masked=True, grid=grid))
+
+
+@pytest.mark.parametrize(("grid", "size"), [(1, 16), (2, 16), (4, 16), (8, 32)])
+def test_a_grid_of_whole_blocks_is_taken(grid, size):
+    assert corrupt(images(2, size=size), action(2, 2, True, True, grid=grid)).kept.isfinite().all()
+
+
+def test_rows_are_selected_and_repeated_together():
+    a = one_of_each_mix()
+    x = images(len(a))
+    corrupted = corrupt(x, a)
+    rows = torch.tensor([7, 2])
+    for chosen, index in (
+        (corrupted.select(rows), rows),
+        (corrupted.repeated(2), torch.arange(len(a)).repeat(2)),
+    ):
+        expected = corrupt(x[index], a.select(index))
+        assert len(chosen) == len(index)
+        assert torch.equal(chosen.kept, expected.kept)
+        assert torch.equal(chosen.hidden, expected.hidden)
+        assert torch.equal(chosen.action.mask_ratio, expected.action.mask_ratio)

@@ -1,0 +1,345 @@
+"""Rewards are what their formulas say: shares add up to the slope, averages equal their recursions."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import jvp
+
+from configs.run import ContrastiveConfig, RewardConfig
+from contrastive.encoder import Learner
+from contrastive.ntxent import ntxent
+from env import rewards
+from env.engine import Engine
+from env.reference import Reference
+from env.rewards import BatchSlope, ImageSlope, Level, LiteralSlope, Moment, credit_shares
+from training.descent import Descent
+from training.stopwatch import Stopwatch
+
+CPU = torch.device("cpu")
+
+
+class SmallModel:
+    """Two layers in float64; per-image and reference losses as functions of the weights."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+        self.weights = [draw(6, 5) / 2, draw(6) / 2, draw(3, 6) / 2]
+        self.x, self.target = draw(7, 5), draw(7, 3)
+        self.held_x, self.held_target = draw(9, 5), draw(9, 3)
+        self.diagonal = [
+            torch.rand(w.shape, generator=generator, dtype=torch.float64) * 4 + 0.1 for w in self.weights
+        ]
+
+    def losses(self, weights, x=None, target=None):
+        x, target = (self.x, self.target) if x is None else (x, target)
+        first, bias, last = weights
+        return (torch.tanh(x @ first.T + bias) @ last.T - target).square().sum(dim=1)
+
+    def reference(self, weights):
+        return self.losses(weights, self.held_x, self.held_target).mean()
+
+    def gradient(self, loss):
+        weights = [w.clone().requires_grad_() for w in self.weights]
+        return torch.autograd.grad(loss(weights), weights)
+
+
+def inner(a, b):
+    return sum((p * q).sum() for p, q in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def model():
+    return SmallModel()
+
+
+@pytest.fixture(params=["plain", "preconditioned"])
+def diagonal(request, model):
+    return (
+        model.diagonal if request.param == "preconditioned" else [torch.ones_like(w) for w in model.weights]
+    )
+
+
+def shares_of(model, diagonal):
+    direction = [p * g for p, g in zip(diagonal, model.gradient(model.reference), strict=True)]
+    return credit_shares(model.losses, model.weights, direction, model.losses(model.weights)), direction
+
+
+def test_shares_are_the_inner_products_of_the_gradients_image_by_image(model, diagonal):
+    shares, direction = shares_of(model, diagonal)
+    one_by_one = torch.stack(
+        [inner(direction, model.gradient(lambda w, i=i: model.losses(w)[i])) for i in range(7)]
+    )
+    assert torch.allclose(shares, one_by_one, rtol=0.01, atol=0.01 * one_by_one.abs().mean().item())
+    assert one_by_one.min() < 0 < one_by_one.max()  # both signs, or the sign would go untested
+
+
+def test_the_mean_share_times_the_step_size_is_the_slope(model, diagonal):
+    shares, _ = shares_of(model, diagonal)
+    eta = 1e-5
+    step = model.gradient(lambda w: model.losses(w).mean())
+    moved = [w - eta * p * g for w, p, g in zip(model.weights, diagonal, step, strict=True)]
+    slope = model.reference(model.weights) - model.reference(moved)
+    assert slope != 0
+    assert (eta * shares.mean()).item() == pytest.approx(slope.item(), rel=0.02)
+
+
+def test_a_direction_of_zero_gives_shares_of_zero(model):
+    zero = [torch.zeros_like(w) for w in model.weights]
+    assert (credit_shares(model.losses, model.weights, zero, model.losses(model.weights)) == 0).all()
+
+
+# The real learner: convolutions, BatchNorm in training mode, float32.
+
+
+class Spy(rewards.Stateless):
+    """Hands the engine's moment to a test before the learner's step."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def before(self, moment):
+        self.look(moment)
+
+    def after(self, moment):
+        return moment.losses
+
+
+@pytest.fixture
+def learner():
+    torch.manual_seed(0)
+    return Learner(ContrastiveConfig(width=8, projection=16), 16)
+
+
+def pairs(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 3, 16, 16, generator=generator)
+    return [(x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1) for _ in range(2)]
+
+
+def engine_for(learner, reward, rate=1e-3):
+    def held_out(net, first, second):
+        net.eval()
+        loss = ntxent(*net(torch.cat([first, second])).chunk(2), 0.2).mean()
+        net.train()
+        return loss
+
+    reference = Reference(*pairs(24, 7), batch=24, seed=0)
+    return Engine(
+        learner, Descent(learner, rate), lambda a, b: ntxent(a, b, 0.2), reference, held_out, reward
+    )
+
+
+def learn(engine, step=0, rewarded=True, watched=False, n=16):
+    return engine.learn(
+        *pairs(n, 100 + step), step, 1.0, rewarded=rewarded, watched=watched, watch=Stopwatch(CPU)
+    )
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def unchanged(module, before):
+    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own, at its first derivative
+@pytest.mark.parametrize("steps_before", [0, 3])  # without and with Adam's moments
+def test_on_the_learner_the_difference_agrees_with_the_forward_mode_derivative(learner, steps_before):
+    seen = {}
+
+    def look(moment):
+        before = snapshot(learner)
+        gradient = list(torch.autograd.grad(moment.reference_loss(), moment.weights))
+        direction = moment.precondition(gradient)
+        shares = credit_shares(moment.per_image, moment.weights, direction, moment.losses)
+        weights = [w.detach() for w in moment.weights]
+        _, exact = jvp(moment.per_image, (weights,), (direction,))
+        seen.update(shares=shares, exact=exact, quiet=unchanged(learner, before))
+
+    quiet = engine_for(learner, None)
+    for step in range(steps_before):
+        learn(quiet, step)
+    engine = Engine(learner, quiet.descent, quiet.contrast, quiet.reference, quiet.held_out, Spy(look))
+    learn(engine, steps_before)
+    assert seen["quiet"]
+    assert seen["exact"].std() > 0
+    assert torch.cosine_similarity(seen["shares"], seen["exact"], dim=0) > 0.99
+    assert seen["shares"].norm() / seen["exact"].norm() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_measuring_leaves_no_trace_in_the_learner(watched):
+    after = []
+    for reward in ("image", None):
+        torch.manual_seed(0)
+        learner = Learner(ContrastiveConfig(width=8, projection=16), 16)
+        engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.5) if reward else None)
+        for step in range(3):
+            r, _ = learn(engine, step, watched=watched and reward is not None)
+            assert (r is None) == (reward is None)
+        assert learner.training
+        after.append(snapshot(learner))
+    measured, plain = after
+    for name, value in plain.items():
+        assert torch.equal(measured[name], value), name
+    assert any(name.endswith("running_mean") and value.any() for name, value in plain.items())
+
+
+def test_the_image_reward_foretells_the_slope_that_the_engine_measures():
+    torch.manual_seed(0)
+    learner = Learner(ContrastiveConfig(width=8, projection=16), 16)
+    rate = 1e-6  # the first order alone; Adam's first step without moments is not P g, so moments come first
+    engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.0), rate=1e-3)
+    for step in range(3):
+        learn(engine, step)
+    learner.double()
+    weights = list(learner.parameters())
+    views = [v.double() for v in pairs(16, 5)]
+    held = [v.double() for v in pairs(24, 7)]
+    loss = ntxent(*learner(torch.cat(views)).chunk(2), 0.2).mean()
+    step_direction = torch.autograd.grad(loss, weights)
+
+    def held_out():
+        learner.eval()
+        value = ntxent(*learner(torch.cat(held)).chunk(2), 0.2).mean()
+        learner.train()
+        return value
+
+    reference_gradient = torch.autograd.grad(held_out(), weights)
+    expected = rate * inner(reference_gradient, step_direction)
+    before = held_out()
+    with torch.no_grad():
+        for w, g in zip(weights, step_direction, strict=True):
+            w -= rate * g
+    assert (before - held_out()).item() == pytest.approx(expected.item(), rel=0.02)
+
+
+# Rewards made of numbers alone.
+
+
+def moment(losses, reference=lambda: torch.tensor(0.0)):
+    return Moment(losses, lambda weights: losses, reference, [], lambda gradient: gradient)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
+def test_the_literal_reward_is_its_recursion(beta):
+    series = torch.rand(60, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    batch, image = (LiteralSlope(credit, beta, CPU) for credit in ("batch", "image"))
+    level = [losses.mean().item() for losses in series]
+    literal, r = [0.0], 0.0
+    for before, now in itertools.pairwise(level):
+        r = beta * r + (1 - beta) * (before - now)
+        literal.append(r)
+    for losses, expected in zip(series, literal, strict=True):
+        for reward in (batch, image):
+            reward.before(moment(losses))
+        shared, own = batch.after(moment(losses)), image.after(moment(losses))
+        assert shared.shape == own.shape == (5,)
+        assert (shared == shared[0]).all()
+        assert shared[0].item() == pytest.approx(expected, abs=1e-6)
+        assert own.mean().item() == pytest.approx(expected, abs=1e-6)
+        assert torch.equal(own.argsort(), losses.argsort(descending=True))  # the easier, the better paid
+    assert max(map(abs, literal)) > 0.05 * (1 - beta)
+
+
+def test_the_literal_reward_goes_on_from_a_checkpoint():
+    series = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    uncut, cut = LiteralSlope("batch", 0.9, CPU), LiteralSlope("batch", 0.9, CPU)
+    for losses in series[:3]:
+        uncut.after(moment(losses))
+        cut.after(moment(losses))
+    resumed = LiteralSlope("batch", 0.9, CPU)
+    resumed.load_state_dict(cut.state_dict())
+    for losses in series[3:]:
+        assert torch.equal(uncut.after(moment(losses)), resumed.after(moment(losses)))
+
+
+def test_the_image_reward_averages_the_references_gradient():
+    weights = [torch.zeros(2, dtype=torch.float64, requires_grad=True)]
+    fixed = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    reward = ImageSlope(weights, 0.75)
+    average = torch.zeros(2, dtype=torch.float64)
+    series = torch.tensor([[2.0, 0.0], [0.0, 4.0], [-1.0, 1.0]], dtype=torch.float64)
+    for t, gradient in enumerate(series, start=1):
+        reward.before(
+            Moment(
+                torch.zeros(3, dtype=torch.float64),
+                lambda w: fixed @ w[0],
+                lambda g=gradient: (g * weights[0]).sum(),
+                weights,
+                lambda g: g,
+            )
+        )
+        average = 0.75 * average + 0.25 * gradient
+        r = reward.after(moment(torch.zeros(3)))
+        assert torch.allclose(
+            r, fixed @ average / (1 - 0.75**t), atol=1e-6
+        )  # corrected for its start at zero
+        assert not r.requires_grad
+
+
+def test_the_batch_reward_is_the_references_decrease():
+    levels = iter([2.5, 2.25])
+    reward = BatchSlope()
+    m = moment(torch.rand(4), lambda: torch.tensor(next(levels)))
+    reward.before(m)
+    assert reward.after(m).tolist() == [0.25] * 4
+
+
+def test_the_batch_reward_is_what_the_engine_measures(learner):
+    engine = engine_for(learner, BatchSlope())
+    for step in range(2):
+        r, figures = learn(engine, step, watched=True)
+        assert r.std() == 0
+        assert r[0].item() == pytest.approx(figures["reference/slope"].item(), abs=1e-7)
+        assert r[0] != 0
+
+
+@pytest.mark.parametrize(("name", "sign"), [("adversarial", 1), ("cooperative", -1)])
+def test_level_rewards_are_the_signed_loss(name, sign):
+    losses = torch.rand(4)
+    reward = rewards.build(RewardConfig(name=name), [], CPU)
+    assert isinstance(reward, Level)
+    assert torch.equal(reward.after(moment(losses)), sign * losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "measured_on", "credit", "kind"),
+    [
+        ("none", "reference", "image", type(None)),
+        ("loss-slope", "reference", "image", ImageSlope),
+        ("loss-slope", "reference", "batch", BatchSlope),
+        ("loss-slope", "training", "image", LiteralSlope),
+        ("loss-slope", "training", "batch", LiteralSlope),
+    ],
+)
+def test_settings_choose_the_reward(name, measured_on, credit, kind):
+    config = RewardConfig(name=name, measured_on=measured_on, credit=credit)
+    reward = rewards.build(config, [torch.zeros(2)], CPU)
+    assert type(reward) is kind
+    if kind is LiteralSlope:
+        assert reward.credit == credit
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_the_engine_pays_only_where_the_policy_has_its_turn(learner, due):
+    r, figures = learn(engine_for(learner, Level(1.0)), rewarded=due)
+    assert (r is not None) == due
+    assert math.isfinite(figures["learner/loss"].item())
+    assert "reference/slope" not in figures
+
+
+def test_the_engine_descends(learner):
+    engine = engine_for(learner, None, rate=3e-3)
+    views = pairs(16, 1)
+    levels = []
+    for _ in range(12):
+        _, figures = engine.learn(*views, 0, 1.0, rewarded=False, watched=False, watch=Stopwatch(CPU))
+        levels.append(figures["learner/loss"].item())
+    assert levels[-1] < levels[0] - 0.1
+    assert isinstance(learner, nn.Module)

@@ -1,0 +1,381 @@
+"""A whole run: what it leaves behind, and that no cut, at any moment, changes where it ends."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import run_rl
+from camnet import frozen
+from configs.errors import UsageError
+from env import reference
+from env.engine import Engine
+from policy import export
+from training import checkpoint
+
+ROOT = Path(__file__).parents[1]
+STEPS = 9
+TINY = [
+    *("--config", str(ROOT / "configs" / "smoke.yaml"), "--device", "cpu", "--name", "tiny"),
+    *("--schedule.steps", str(STEPS), "--schedule.batch", "16", "--schedule.warmup", "1"),
+    *("--schedule.policy-every", "1", "--schedule.log-every", "2", "--schedule.evaluate-every", "4"),
+    *("--schedule.checkpoint-every", "4", "--reward.reference.batch", "16"),
+]
+LITERAL = ["--reward.measured-on", "training", "--reward.credit", "batch"]
+SUMMARY = {
+    *("seconds", "steps", "images_per_second", "knn_top1", "linear_top1", "knn_top1_untrained", "mask_ratio"),
+    *("p_decolorize", "p_downsample", "measured_on", "credit", "seed", "camnet_sha256_before"),
+    *("camnet_sha256_after", "reward"),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave out what costs time and changes no claim: pictures, accuracies, most reference draws."""
+    monkeypatch.setattr(reference, "DRAWS", 1)
+    monkeypatch.setattr(run_rl.pictures, "draw", lambda sheets, path: None)
+    monkeypatch.setattr(run_rl.curves, "draw", lambda history, panels, path: None)
+    monkeypatch.setattr(run_rl, "accuracies", lambda *_: {"knn_top1": 0.5, "linear_top1": 0.5})
+
+
+def run(runs: Path, *flags: str) -> Path:
+    run_rl.main([*TINY, "--runs", str(runs), *flags])
+    return runs / "tiny"
+
+
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything trained that the last checkpoint holds."""
+    saved = checkpoint.newest_valid(folder / "checkpoints", pytest.fail)
+    assert saved is not None
+    tensors: dict[str, torch.Tensor] = {}
+
+    def gather(name: str, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        elif isinstance(value, dict | list | tuple):
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                gather(f"{name}/{key}", part)
+
+    gather(str(saved.step), saved.state["parts"])
+    return tensors
+
+
+def assert_equal_ends(one: Path, other: Path) -> None:
+    assert (one / "policy.safetensors").read_bytes() == (other / "policy.safetensors").read_bytes()
+    a, b = learned(one), learned(other)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+    assert any("learner/" in name and value.dim() == 4 for name, value in a.items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with nothing left out, and what it printed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = run(tmp_path_factory.mktemp("runs"))
+    torch.set_num_threads(threads)
+    return folder
+
+
+def test_the_folder_holds_all_that_is_promised(whole):
+    names = {path.name for path in whole.iterdir()}
+    promised = {"config.yaml", "provenance.json", "checkpoints", "metrics.jsonl", "summary.json"}
+    promised |= {"policy.safetensors", "policy.json", "views.png", "curves.png"}
+    assert promised <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".partial") for name in names)
+    for name in ("views.png", "curves.png"):
+        assert (whole / name).read_bytes().startswith(b"\x89PNG")
+    saved = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert saved[-1] == f"step_{STEPS:08d}.safetensors"
+
+
+def test_the_summary_tells_what_was_done(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY
+    assert (summary["steps"], summary["reward"], summary["seed"]) == (STEPS, "loss-slope", 0)
+    assert (summary["measured_on"], summary["credit"]) == ("reference", "image")
+    for name in ("knn_top1", "linear_top1", "knn_top1_untrained", "mask_ratio", "p_decolorize"):
+        assert 0 < summary[name] < 1, name
+    assert summary["seconds"] > 0
+    assert summary["images_per_second"] == pytest.approx(STEPS * 16 / summary["seconds"], rel=0.05)
+
+
+def test_the_generator_is_the_same_before_and_after(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    loaded = frozen.load("digits", torch.device("cpu")).sha256()
+    assert summary["camnet_sha256_before"] == summary["camnet_sha256_after"] == loaded
+    card = json.loads((frozen.SHIPPED / "digits.json").read_text())
+    assert (
+        hashlib.sha256((frozen.SHIPPED / "digits.safetensors").read_bytes()).hexdigest()
+        == card["file_sha256"]
+    )
+
+
+def test_the_exported_policy_is_the_trained_one(whole):
+    network = export.load(whole)
+    trained = {name: v for name, v in learned(whole).items() if name.startswith(f"{STEPS}/policy/")}
+    assert len(trained) == len(network.state_dict())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, trained[f"{STEPS}/policy/{name}"])
+    about = json.loads((whole / "policy.json").read_text())["about"]
+    assert about["knn_top1"] == json.loads((whole / "summary.json").read_text())["knn_top1"]
+
+
+def test_the_policy_has_moved(whole):
+    config = export.load(whole).config
+    start = run_rl.PolicyNetwork(config, 16)
+    moved = export.load(whole).state_dict()
+    assert any(
+        not torch.equal(value, moved[name]) for name, value in start.state_dict().items() if "head" in name
+    )
+
+
+def test_a_finished_run_prints_its_table_again_and_changes_nothing(whole, capsys, quick):
+    before = (whole / "policy.safetensors").read_bytes(), learned(whole)
+    rows = (whole / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    run(whole.parent)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in SUMMARY)
+    assert (whole / "policy.safetensors").read_bytes() == before[0]
+    assert all(torch.equal(value, before[1][name]) for name, value in learned(whole).items())
+    assert (whole / "metrics.jsonl").read_text() == rows
+
+
+def test_equal_seeds_end_equal_and_others_do_not(tmp_path, quick):
+    one, same, other = run(tmp_path / "a"), run(tmp_path / "b"), run(tmp_path / "c", "--seed", "1")
+    assert_equal_ends(one, same)
+    assert (one / "policy.safetensors").read_bytes() != (other / "policy.safetensors").read_bytes()
+
+    def figures(folder: Path) -> list[dict[str, float]]:
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+    assert figures(one) == figures(same)
+    assert figures(one) != figures(other)
+
+
+def cut_in(patch: pytest.MonkeyPatch, step: int, how) -> None:
+    """Let something happen in the middle of a step, once the learner has made it."""
+    original = Engine.learn
+
+    def learn_then(self, v1, v2, now, share, **rest):
+        result = original(self, v1, v2, now, share, **rest)
+        if now == step:
+            how()
+        return result
+
+    patch.setattr(Engine, "learn", learn_then)
+
+
+def interrupted():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def crashed():
+    raise RuntimeError("planted")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--reward", "loss-slope", "--reward.credit", "image"],
+        ["--reward", "loss-slope", *LITERAL],
+        ["--reward", "loss-slope", "--reward.credit", "batch", "--reward.baseline", "ema"],
+    ],
+    ids=["reference-image", "literal", "reference-batch"],
+)
+def test_a_cut_run_ends_where_an_uncut_one_ends(tmp_path, quick, flags):
+    uncut = run(tmp_path / "uncut", *flags)
+    for at, how, error in ((4, interrupted, UsageError), (6, crashed, RuntimeError)):
+        cut = tmp_path / f"cut{at}"
+        with pytest.MonkeyPatch.context() as patch:
+            cut_in(patch, at, how)
+            with pytest.raises(error, match=f"stopped at step {at + 1} of {STEPS}|planted"):
+                run(cut, *flags)
+        assert not (cut / "tiny" / "policy.safetensors").exists()
+        assert f"{at + 1 if how is interrupted else 4}/" in next(iter(learned(cut / "tiny")))
+        assert_equal_ends(run(cut, *flags), uncut)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+import run_rl
+from env import reference
+from env.engine import Engine
+reference.DRAWS = 1
+original = Engine.learn
+def learn(self, v1, v2, step, share, **rest):
+    if step == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, v1, v2, step, share, **rest)
+Engine.learn = learn
+run_rl.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, quick, capsys):
+    uncut = run(tmp_path / "uncut")
+    cut = tmp_path / "cut"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *TINY, "--runs", str(cut)], cwd=ROOT, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert next(iter(learned(cut / "tiny"))).startswith("4/")
+    capsys.readouterr()
+    assert_equal_ends(run(cut), uncut)
+    assert f"at step 4 of {STEPS}" in capsys.readouterr().out
+
+
+def test_a_finished_run_goes_on_when_its_steps_are_raised(tmp_path, quick):
+    run(tmp_path, "--steps", "3")
+    folder = run(tmp_path, "--steps", "5")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 5
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 5
+
+
+def test_a_fixed_policy_learns_nothing_and_exports_nothing(tmp_path, quick):
+    folder = run(
+        tmp_path, "--policy", "fixed", "--reward", "none", "--policy.mask-ratio", "0.25", "--steps", "4"
+    )
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["policy"], summary["reward"]) == ("fixed", "none")
+    assert summary["mask_ratio"] == pytest.approx(0.25)
+    assert not list(folder.glob("policy.*"))
+    assert not any("/policy" in name for name in learned(folder))
+
+
+COMBINATIONS = [
+    ["loss-slope", "reference", "image", "auto"],
+    ["loss-slope", "reference", "batch", "none"],
+    ["loss-slope", "training", "image", "batch"],
+    ["adversarial", "reference", "image", "ema"],
+    ["adversarial", "training", "batch", "ema"],
+    ["cooperative", "reference", "image", "auto"],
+    ["none", "reference", "image", "auto"],
+]
+"""With the runs above, every reward with every place to measure and every credit that acts on it."""
+
+
+@pytest.mark.parametrize(("name", "measured_on", "credit", "baseline"), COMBINATIONS)
+def test_every_allowed_reward_runs(tmp_path, quick, name, measured_on, credit, baseline):
+    flags = ["--reward", name, "--reward.measured-on", measured_on, "--reward.credit", credit]
+    folder = run(tmp_path, *flags, "--reward.baseline", baseline, "--steps", "3")
+    curves = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    seen = set().union(*curves)
+    assert ("reward/raw" in seen) == (name != "none")
+    assert all(abs(value) < 1e6 for row in curves for value in row.values())
+    untouched = json.loads((folder / "summary.json").read_text())["reward_average"] is None
+    assert untouched == (name == "none")
+
+
+def test_labels_may_be_the_reference(tmp_path, quick):
+    folder = run(tmp_path, "--reward.reference.kind", "labels", "--steps", "3")
+    assert json.loads((folder / "summary.json").read_text())["reference"] == "labels"
+
+
+def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypatch):
+    turns = []
+    original = Engine.learn
+
+    def learn(self, v1, v2, step, share, *, rewarded, **rest):
+        turns.append((step, rewarded))
+        return original(self, v1, v2, step, share, rewarded=rewarded, **rest)
+
+    monkeypatch.setattr(Engine, "learn", learn)
+    run(tmp_path, "--schedule.warmup", "3", "--schedule.policy-every", "2", "--steps", "8")
+    assert [step for step, rewarded in turns if rewarded] == [4, 6]
+
+
+def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch):
+    """Nor does the learner see an unrestored image: the pairs are the generator's two views."""
+    restored, learned_from = [], []
+    two_views, learn = frozen.FrozenGenerator.two_views, Engine.learn
+
+    def spied_views(self, corrupted, random):
+        assert (corrupted.kept[corrupted.hidden.bool().expand_as(corrupted.kept)] == 0).all()
+        views = two_views(self, corrupted, random)
+        restored.append(views)
+        return views
+
+    def spied_learn(self, v1, v2, *rest, **more):
+        assert any(v1 is views[0] and v2 is views[1] for views in restored)
+        learned_from.append(v1)
+        return learn(self, v1, v2, *rest, **more)
+
+    monkeypatch.setattr(frozen.FrozenGenerator, "two_views", spied_views)
+    monkeypatch.setattr(Engine, "learn", spied_learn)
+    run(tmp_path, "--steps", "2")
+    assert len(learned_from) == 2
+    assert not any(view.requires_grad for view in learned_from)
+
+
+def test_a_checkpoint_holds_nothing_but_tensors_and_text(whole):
+    for path in (whole / "checkpoints").iterdir():
+        assert safetensors.torch.load(path.read_bytes())
+
+
+def planted_nan(patch: pytest.MonkeyPatch, where: str, steps: range) -> None:
+    """Let some steps have views, or a reference loss, that are no numbers."""
+    learn, held_out, now = Engine.learn, run_rl.System.held_out_loss, []
+
+    def spoiled_learn(self, v1, v2, step, *rest, **more):
+        now[:] = [step]
+        return learn(
+            self, v1 * float("nan") if step in steps and where == "views" else v1, v2, step, *rest, **more
+        )
+
+    def spoiled_loss(self, *rest):
+        loss = held_out(self, *rest)
+        return loss * float("nan") if now[0] in steps and where == "reference" else loss
+
+    patch.setattr(Engine, "learn", spoiled_learn)
+    patch.setattr(run_rl.System, "held_out_loss", spoiled_loss)
+
+
+@pytest.mark.parametrize(
+    ("where", "flags"),
+    [
+        ("views", []),
+        ("views", LITERAL),
+        ("views", ["--reward.credit", "batch"]),
+        ("reference", []),
+        ("reference", ["--reward.credit", "batch"]),
+    ],
+)
+def test_a_step_without_numbers_is_left_out_and_leaves_no_trace(tmp_path, quick, monkeypatch, where, flags):
+    planted_nan(monkeypatch, where, range(3, 4))
+    kept = learned(run(tmp_path, *flags))
+    assert kept[f"{STEPS}/learner's descent/skipped"] == (where == "views")
+    lost = [name for name, value in kept.items() if value.is_floating_point() and not value.isfinite().all()]
+    assert not lost
+
+
+def test_too_many_steps_without_numbers_end_the_run(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr("training.run.MAX_SKIPPED", 2)
+    planted_nan(monkeypatch, "views", range(2, STEPS))
+    with pytest.raises(UsageError, match=r"descent: \d steps had no finite gradient .* step size"):
+        run(tmp_path)
