@@ -33,9 +33,9 @@ LEARNED = {
 def fixed_rows() -> dict[str, list[str]]:
     """The grid of fixed corruptions; the first is no corruption at all."""
     rows = {}
-    for downsample, decolorize, mask in itertools.product((0, 1), (0, 1), (0.0, 0.3, 0.5)):
-        name = f"fixed-mask{mask:g}" + "-gray" * decolorize + "-x2" * downsample
-        rows[name if name != "fixed-mask0" else "none"] = [
+    for downsample, decolorize, mask in itertools.product((0, 1), (0, 1), (0.0, 0.3, 0.6)):
+        name = f"mask{round(100 * mask):02d}" + "-gray" * decolorize + "-x2" * downsample
+        rows[name if name != "mask00" else "none"] = [
             *("--policy", "fixed", "--reward", "none", "--policy.mask-ratio", str(mask)),
             *("--policy.decolorize", str(decolorize), "--policy.downsample", str(downsample), "0"),
         ]

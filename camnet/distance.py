@@ -44,7 +44,7 @@ class Distance(nn.Module):
             conv.bias.copy_(-mean / std)
             h = self._activate(conv(h), stage)
 
-    def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n c s s"]]:
+    def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """What the distance compares: pixels, then unit-length feature vectors at each stage."""
         result, h = [x], x
         for stage, conv in enumerate(self.filters):

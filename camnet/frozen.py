@@ -98,7 +98,7 @@ def load(name: str, device: torch.device) -> FrozenGenerator:
     try:
         card = json.loads(path.with_suffix(".json").read_text())
         config = GeneratorConfig(**{k: _tupled(v) for k, v in card["generator"].items()})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"--generator {name}: the card {path.with_suffix('.json')} is missing or damaged ({error})"
         ) from error

@@ -30,7 +30,7 @@ class Code:
     """
 
     everywhere: Float[Tensor, "n zg"]
-    here: Float[Tensor, "n zs r r"]
+    here: Float[Tensor, "n zs _ _"]
 
     def select(self, index: Tensor) -> "Code":
         """The codes at the given rows."""
@@ -117,7 +117,7 @@ class Generator(nn.Module):
         """Draw n codes for every module, coarse to fine."""
         return [self.draw(n, level, generator) for level in range(len(self.levels))]
 
-    def conditions(self, corrupted: Corrupted) -> list[Float[Tensor, "n p r r"]]:
+    def conditions(self, corrupted: Corrupted) -> list[Float[Tensor, "n p _ _"]]:
         """The condition planes at every module's resolution."""
         return [condition_at(corrupted, r) for r in self.config.resolutions]
 
@@ -131,7 +131,7 @@ class Generator(nn.Module):
             before = Stage(_double(before.features), _double(before.image))
         return self.levels[level](condition, code, before)
 
-    def forward(self, corrupted: Corrupted, codes: list[Code]) -> list[Float[Tensor, "n 3 r r"]]:
+    def forward(self, corrupted: Corrupted, codes: list[Code]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.
 
         Args:

@@ -15,7 +15,7 @@ from camnet.generator import Code, Generator
 from env.corruption import Action, Corrupted, make_consistent
 
 
-def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 r r"]]:
+def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
     """The truth at every module's resolution, by area averaging."""
     return [F.avg_pool2d(x, x.shape[-1] // r) for r in resolutions]
 
@@ -25,7 +25,7 @@ def search(
     generator: Generator,
     distance: Distance,
     corrupted: Corrupted,
-    targets: list[Float[Tensor, "n 3 r r"]],
+    targets: list[Float[Tensor, "n 3 _ _"]],
     candidates: tuple[int, ...],
     random: torch.Generator,
 ) -> list[Code]:
@@ -67,7 +67,7 @@ def imle_loss(
     generator: Generator,
     distance: Distance,
     corrupted: Corrupted,
-    targets: list[Float[Tensor, "n 3 r r"]],
+    targets: list[Float[Tensor, "n 3 _ _"]],
     codes: list[Code],
 ) -> Float[Tensor, " n"]:
     """Distance of every module's image to the truth at its resolution, summed over modules: sum_k d(G_k(x̃, z), x_k)."""

@@ -21,7 +21,7 @@ class PolicyConfig:
     """The mask hides whole cells of a grid x grid partition of the image. Cells must be at least 4 pixels wide."""
     mask_ratio: float = 0.3
     """Probability that a cell is hidden; where a learned policy starts, where a fixed one stays. In [0, 1]."""
-    decolorize: float = 0.5
+    decolorize: float = 0.1
     """Probability of deleting color; where a learned policy starts, where a fixed one stays. In [0, 1]."""
     downsample: tuple[float, float] = (0.1, 0.1)
     """Probabilities of downsampling by 2 and by 4; where a learned policy starts, where a fixed one stays."""

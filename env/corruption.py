@@ -124,9 +124,9 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     """
     hidden, action = corrupted.hidden, corrupted.action
     free = restored - _project(restored, torch.zeros_like(hidden), action)  # deleted where visible
-    up = (1 - corrupted.kept) / free.clamp(min=1e-6)
-    down = corrupted.kept / (-free).clamp(min=1e-6)
-    room = torch.minimum(up, down)  # how far each value may go along its free part before it leaves [0, 1]
+    limit = torch.where(free > 0, 1 - corrupted.kept, corrupted.kept)
+    # How far each value may go along its free part before it leaves [0, 1]; what does not move is no limit.
+    room = torch.where(free.abs() > 1e-6, limit / free.abs().clamp(min=1e-6), 1.0)
     shrink = -_block_max(-room.amin(dim=1, keepdim=True), action.downsample)
     visible = corrupted.kept + shrink.clamp(max=1) * free
     deletes = (action.decolorize | (action.downsample > 0)).view(-1, 1, 1, 1)

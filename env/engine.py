@@ -73,6 +73,7 @@ class Engine:
         """
         views = torch.cat([v1, v2])  # one call, so that both views share BatchNorm's statistics
         with watch("learner"):
+            kept = [buffer.clone() for buffer in self.learner.buffers()]
             losses = self.contrast(*self.learner(views).chunk(2))
         with watch("reward"):
             moment = self._moment(views, losses.detach(), step)
@@ -82,6 +83,8 @@ class Engine:
         with watch("learner"):
             loss = losses.mean()
             figures = {"learner/loss": loss, "learner/grad_norm": self.descent.step(loss, share)}
+            for buffer, before in zip(self.learner.buffers(), kept, strict=True):
+                buffer.copy_(torch.where(loss.detach().isfinite(), buffer, before))  # BatchNorm's, of a skipped step
         with watch("reward"):
             r = finite(self.reward.after(moment)) if rewarded and self.reward else None
             if level is not None:

@@ -6,7 +6,7 @@ diagonal; η, its step size. Losses are minimized, rewards maximized. Nothing he
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -88,6 +88,7 @@ class Moment:
     precondition: Callable[[Weights], Weights]
 
 
+@runtime_checkable
 class Reward(Protocol):
     """Measures around the learner's step; returns one reward an image."""
 

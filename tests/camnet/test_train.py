@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from camnet import frozen, train
+from camnet.evaluate import figures
 from configs.errors import UsageError
 
 TINY = [
@@ -19,7 +20,9 @@ TINY = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def quick(monkeypatch):
+    """One thread, and two restorations an image in the card's figures instead of sixteen."""
+    monkeypatch.setattr(train, "figures", lambda *rest, k, random: figures(*rest, k=2, random=random))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
