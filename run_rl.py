@@ -65,10 +65,7 @@ def train(config: RunConfig, run: Run, s: "System") -> None:
             with run.watch("policy"):
                 A = s.scale(advantage(r, s.baseline.value(r)))
                 gain = config.policy.entropy_weight * pi.entropy().mean() - reinforce_loss(pi.log_prob(a), A)
-                guard = (
-                    config.policy.ratio_weight
-                    * ratio_penalty(pi.mask_ratio(), *config.policy.ratio_range).mean()
-                )
+                guard = config.policy.ratio_weight * ratio_penalty(pi.mask_ratio(), *config.policy.ratio_range).mean()
                 norm = s.descend_policy.step(guard - gain, share)
             run.note(s.reward_figures(r) | {"reward/advantage_std": A.std(), "policy/grad_norm": norm})
         if run.due(schedule.evaluate_every):
@@ -83,9 +80,7 @@ class System:
         self.config, self.device = config, where
         self.data = images.load(config.data, where)
         if config.schedule.batch > len(self.data.train):
-            raise UsageError(
-                f"--schedule.batch {config.schedule.batch}: only {len(self.data.train)} training images"
-            )
+            raise UsageError(f"--schedule.batch {config.schedule.batch}: only {len(self.data.train)} training images")
         self.generator = frozen.load(config.generator, where)
         if self.generator.size != config.data.size:
             raise UsageError(
@@ -106,9 +101,7 @@ class System:
             rewards.build(config.reward, weights, where),
         )
         if isinstance(self.policy, PolicyNetwork):
-            self.descend_policy = Descent(
-                self.policy, config.policy.learning_rate, clip=config.policy.clip_norm
-            )
+            self.descend_policy = Descent(self.policy, config.policy.learning_rate, clip=config.policy.clip_norm)
 
     def new_policy(self) -> "PolicyNetwork | FixedPolicy":
         """The policy as it is before training."""
@@ -136,7 +129,8 @@ class System:
         with evaluating(learner):
             if self.config.reward.reference.kind == "labels":
                 return soft_nearest_neighbor(learner(first), second, temperature).mean()
-            return ntxent(*learner(torch.cat([first, second])).chunk(2), temperature).mean()
+            u1, u2 = learner(torch.cat([first, second])).chunk(2)
+            return ntxent(u1, u2, temperature).mean()
 
     def parts(self) -> dict[str, Stateful]:
         """Everything that a step changes."""
@@ -212,9 +206,7 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
     path = run.folder.path
     if isinstance(s.policy, PolicyNetwork):
         export.export(s.policy, path, {"run": path.name, "data": config.data.name, **summary})
-    pictures.draw(
-        {"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png"
-    )
+    pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
     run.folder.write_json("summary.json", summary)
     return summary

@@ -50,7 +50,16 @@ def run(row: str, flags: list[str], seed: int, extra: list[str]) -> dict[str, An
         import run_rl
 
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            own = ["--name", name, "--seed", str(seed), "--runs", str(FOLDER), "--schedule.evaluate-every", "200"]
+            own = [
+                "--name",
+                name,
+                "--seed",
+                str(seed),
+                "--runs",
+                str(FOLDER),
+                "--schedule.evaluate-every",
+                "200",
+            ]
             run_rl.main([*flags, *own, *extra])
     return json.loads(summary.read_text())
 
@@ -63,7 +72,10 @@ def spread(values: list[float]) -> str:
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """The rows, best kNN first."""
-    lines = ["| corruption | kNN (%) | linear (%) | mask | P(gray) | P(x2) | seeds |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| corruption | kNN (%) | linear (%) | mask | P(gray) | P(x2) | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row, runs in sorted(results.items(), key=lambda item: -mean(item[1], "knn_top1")):
         lines.append(
             f"| {row} | {spread([r['knn_top1'] for r in runs])} | {spread([r['linear_top1'] for r in runs])} "
@@ -101,7 +113,10 @@ def main() -> None:
         for done, future in enumerate(as_completed(waiting), start=1):
             row, seed = waiting[future]
             results.setdefault(row, []).append(future.result())
-            print(f"{done}/{len(waiting)} {row} seed {seed}: kNN {future.result()['knn_top1']:.3f}", file=sys.stderr)
+            print(
+                f"{done}/{len(waiting)} {row} seed {seed}: kNN {future.result()['knn_top1']:.3f}",
+                file=sys.stderr,
+            )
     print(table(results))
     fixed = {row: mean(runs, "knn_top1") for row, runs in results.items() if not row.startswith("learned")}
     best = max(fixed, key=fixed.__getitem__, default=None)

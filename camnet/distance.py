@@ -1,8 +1,8 @@
 """The training distance: random convolutional features, calibrated on the data, plus a pixel term. No download.
 
-Name for figures: `random-conv16+l1`. Random-weight features see blur and shifts as people do far better than pixels
-(Liu et al., "A Generic Perceptual Loss", arXiv 2103.10571); the comparison of features follows LPIPS (Zhang et al. 2018,
-Eq. 1) with unit weights.
+Name for figures: `random-conv16+l1`. Random-weight features see blur and shifts far better than pixels do (Liu et al.,
+"A Generic Perceptual Loss", arXiv 2103.10571); the comparison of features follows LPIPS (Zhang et al. 2018, Eq. 1) with
+unit weights.
 """
 
 import torch
@@ -36,7 +36,8 @@ class Distance(nn.Module):
         self.to(images.device)
         h = images
         for stage, conv in enumerate(self.filters):
-            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
             weight = torch.randn(conv.weight.shape, generator=generator).to(images.device)
             raw = F.conv2d(h, weight, padding=1)
             mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)).clamp(min=1e-6)

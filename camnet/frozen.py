@@ -103,9 +103,7 @@ def load(name: str, device: torch.device) -> FrozenGenerator:
             f"--generator {name}: the card {path.with_suffix('.json')} is missing or damaged ({error})"
         ) from error
     if hashlib.sha256(blob).hexdigest() != card.get("file_sha256"):
-        raise UsageError(
-            f"--generator {name}: {path} does not match the hash in its card: damaged or exchanged"
-        )
+        raise UsageError(f"--generator {name}: {path} does not match the hash in its card: damaged or exchanged")
     try:
         generator = Generator(config)
         generator.load_state_dict(load_tensors(blob))

@@ -81,9 +81,7 @@ class CascadeModule(nn.Module):
         width = config.widths[index]
         before = config.widths[index - 1] if index else 0
         mapped = 4 * config.global_code
-        self.map = nn.Sequential(
-            nn.Linear(config.global_code, mapped), nn.SiLU(), nn.Linear(mapped, mapped), nn.SiLU()
-        )
+        self.map = nn.Sequential(nn.Linear(config.global_code, mapped), nn.SiLU(), nn.Linear(mapped, mapped), nn.SiLU())
         self.entry = nn.Conv2d(CONDITION_PLANES + 3 + config.spatial_code + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped) for _ in range(config.blocks))
         self.head = nn.Conv2d(width, 3, 3, padding=1)

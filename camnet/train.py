@@ -4,18 +4,14 @@ One round: draw images and corruptions, search the best code for each (no gradie
 codes found. Checkpoints lie between rounds, so that a resumed training equals an uncut one.
 """
 
-import math
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from camnet import frozen
 from camnet.distance import Distance
@@ -26,16 +22,14 @@ from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from configs.reading import read
 from env.corruption import corrupt
-from env.images import ImageSet, Splits, load
-from training import checkpoint, device
+from env.images import ImageSet, load
+from training import device, tags
 from training.descent import Descent
 from training.folder import RunFolder
-from training.interrupt import Interrupt
-from training.logbook import Logbook
+from training.run import Run, Stateful
 from training.schedule import one_cycle
-from training.seeding import generator_at
+from training.seeding import generator_at, seeded
 
-TAGS = frozenset({"camnet/loss", "camnet/grad_norm"})
 MAY_DIFFER = frozenset({"steps", "max-minutes", "device"})
 
 
@@ -43,21 +37,23 @@ class Trainer:
     """Everything that a CAMNet training changes, and its one round."""
 
     def __init__(self, config: CamnetConfig, images: ImageSet, where: torch.device) -> None:
-        torch.manual_seed(config.seed)
         self.config, self.images, self.device = config, images, where
-        self.generator = Generator(config.generator).to(where)
+        with seeded(config.seed, "generator"):
+            self.generator = Generator(config.generator).to(where)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(images.images(), config.pixel_weight)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0)
 
+    def parts(self) -> dict[str, Stateful]:
+        """Everything that a round changes."""
+        return {"generator": self.generator, "averaged": self.averaged, "descent": self.descent}
+
     def round(self, step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
         """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
         config = self.config
         random = generator_at(config.seed, step, "camnet", self.device)
-        index = torch.randint(
-            len(self.images), (config.batch * config.reuse,), generator=random, device=self.device
-        )
+        index = torch.randint(len(self.images), (config.batch * config.reuse,), generator=random, device=self.device)
         x = self.images.images(index)
         if config.recolor:
             x = recolor(x, random)
@@ -79,23 +75,7 @@ class Trainer:
     @torch.no_grad()
     def average(self) -> None:
         """Let the averaged weights, which are what is exported, follow the trained ones."""
-        torch._foreach_lerp_(
-            list(self.averaged.parameters()), list(self.generator.parameters()), 1 - self.config.ema
-        )
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "generator": self.generator.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "descent": self.descent.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a checkpoint."""
-        checkpoint.load_into(self.generator, state["generator"], "generator")
-        checkpoint.load_into(self.averaged, state["averaged"], "averaged generator")
-        self.descent.load_state_dict(state["descent"])
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - self.config.ema)
 
 
 def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:
@@ -110,58 +90,29 @@ def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tenso
     return torch.where(invert, 1 - x, x)
 
 
-def train(
-    config: CamnetConfig, folder: RunFolder, data: Splits, where: torch.device
-) -> tuple[Trainer, int, float]:
-    """Train until the steps, the minutes or the user's patience end.
-
-    Returns:
-        The trainer, the steps done and the seconds spent (earlier starts included).
-    """
-    trainer = Trainer(config, data.train, where)
-    saved = checkpoint.newest_valid(folder.checkpoints, lambda message: print(message, file=sys.stderr))
-    step, seconds = 0, 0.0
-    if saved:
-        trainer.restore(saved.state["trainer"])
-        step, seconds = saved.step, saved.state["seconds"]
-        print(f"resuming at step {step} of {config.steps}")
-    started = time.monotonic() - seconds
-    logbook = Logbook(folder.path, TAGS, first_step=step)
-
-    def save() -> None:
-        state = {"trainer": trainer.state(), "seconds": time.monotonic() - started}
-        checkpoint.save(folder.checkpoints, step, state)
-
-    limit = config.max_minutes * 60 or math.inf
-    bar = tqdm(total=config.steps, initial=step, unit="step", desc="camnet", mininterval=1)
-    last_save = time.monotonic()
-    with Interrupt() as interrupt, bar:
-        while step < config.steps and time.monotonic() - started < limit and not interrupt.requested:
-            progress = max(step / config.steps, (time.monotonic() - started) / limit)
-            for values in trainer.round(step, progress):
-                logbook.note(values)
-                step += 1
-                bar.update()
-            if step // config.reuse % 10 == 0:
-                means = logbook.flush(step)
-                bar.set_postfix(loss=f"{means['camnet/loss']:.3f}")
-            if time.monotonic() - last_save > 60:
-                save()
-                last_save = time.monotonic()
-        save()
-    logbook.close()
-    if interrupt.requested:
-        raise UsageError(f"stopped at step {step}, saved: the same command goes on from there")
-    return trainer, step, time.monotonic() - started
-
-
 def main(argv: list[str]) -> None:
     """Train, measure on the validation split, write weights and card."""
     config = read(CamnetConfig, argv, prog="python -m camnet.train", description=str(CamnetConfig.__doc__))
     where = device.resolve(config.device)
     with RunFolder.open(Path("runs") / f"camnet-{config.out.stem}", config, MAY_DIFFER) as folder:
         data = load(config.data, where)
-        trainer, steps, seconds = train(config, folder, data, where)
+        trainer = Trainer(config, data.train, where)
+        run = Run(
+            folder,
+            trainer.parts(),
+            tags.CAMNET,
+            steps=config.steps,
+            stride=config.reuse,  # checkpoints lie between rounds
+            log_every=10 * config.reuse,
+            save_every=100 * config.reuse,
+            show={"camnet/loss": "loss"},
+            max_minutes=config.max_minutes,
+            device=where,
+        )
+        with run.logbook:
+            for step in run.steps():
+                for values in trainer.round(step, run.progress):
+                    run.note(values)
         operator = frozen.FrozenGenerator(trainer.averaged, {})
         x = data.validation.images()
         random = generator_at(config.seed, 0, "evaluate", where)
@@ -171,14 +122,14 @@ def main(argv: list[str]) -> None:
             "generator": asdict(config.generator),
             "data": asdict(config.data),
             "command": "python -m camnet.train " + " ".join(argv),
-            "steps": steps,
-            "seconds": round(seconds, 1),
+            "steps": run.step,
+            "seconds": round(run.seconds, 1),
             "distance": Distance.name,
             "validation": measured,
             "provenance": folder.provenance,
         }
         frozen.save(trainer.averaged, config.out, card)
-    print(f"{config.out}: {steps} steps in {seconds:.0f} s")
+    print(f"{config.out}: {run.step} steps in {run.seconds:.0f} s")
     for name, value in measured.items():
         print(f"  {name:14s} {value:.4f}")
 

@@ -30,12 +30,8 @@ class GeneratorConfig:
                 f"--generator.resolutions and --generator.widths need one entry a module each, "
                 f"got {len(self.resolutions)} and {len(self.widths)}"
             )
-        if any(
-            fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)
-        ):
-            raise ValueError(
-                f"--generator.resolutions: each must be twice the one before, got {self.resolutions}"
-            )
+        if any(fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)):
+            raise ValueError(f"--generator.resolutions: each must be twice the one before, got {self.resolutions}")
         if any(width % 8 for width in self.widths):
             raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
         require_range("generator.blocks", self.blocks, 1, 64)

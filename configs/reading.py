@@ -106,9 +106,7 @@ def _spliced(kind: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]
                 raise UsageError("--config needs the path of a YAML file: --config FILE")
             for setting, texts in stored_settings(Path(name), kind):
                 # With `=` even an empty text, or one that starts with a dash, is a value.
-                flags += (
-                    [f"--{setting.name}", *texts] if setting.is_sequence else [f"--{setting.name}={texts[0]}"]
-                )
+                flags += [f"--{setting.name}", *texts] if setting.is_sequence else [f"--{setting.name}={texts[0]}"]
                 sources[setting.name] = name
         else:
             flags.append(token)
@@ -147,9 +145,7 @@ def _violated_bound(stop: SystemExit) -> str | None:
 
 def _blame(kind: type, message: str, sources: dict[str, str]) -> str:
     """Name the files that the settings in a message were read from."""
-    named = {
-        table(kind)[flag].name for flag in re.findall(r"--([a-z.-]*[a-z])", message) if flag in table(kind)
-    }
+    named = {table(kind)[flag].name for flag in re.findall(r"--([a-z.-]*[a-z])", message) if flag in table(kind)}
     origins = [f"{name} comes from {sources[name]}" for name in sorted(named) if name in sources]
     return f" ({'; '.join(origins)})" if origins else ""
 
@@ -158,9 +154,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes tuples as lists on one line and paths as texts."""
 
 
-_Dumper.add_representer(
-    tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True)
-)
+_Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, True))
 _Dumper.add_multi_representer(Path, lambda dumper, data: dumper.represent_str(str(data)))
 
 

@@ -95,9 +95,9 @@ class ReferenceConfig:
 class RewardConfig:
     """What the policy is paid for."""
 
-    name: Annotated[
-        Literal["loss-slope", "adversarial", "cooperative", "none"], arg(aliases=["--reward"])
-    ] = "loss-slope"
+    name: Annotated[Literal["loss-slope", "adversarial", "cooperative", "none"], arg(aliases=["--reward"])] = (
+        "loss-slope"
+    )
     """loss-slope: moving average of the negative derivative of the contrastive loss. adversarial: the loss itself
     (hold the mask ratio, or it hides everything). cooperative: its negative. none: the policy stays as it starts."""
     measured_on: Literal["reference", "training"] = "reference"
@@ -140,7 +140,7 @@ class ContrastiveConfig:
     temperature: float = 0.2
     """NT-Xent's temperature."""
     learning_rate: float = 3e-4
-    """AdamW's peak step size for the learner. A fast learner is done before the policy has learned what to pay for."""
+    """AdamW's peak step size for the learner. A fast learner is done before the policy has found the right pairs."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW)."""
 
@@ -207,10 +207,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Check what involves several parts."""
         require_range("seed", self.seed, 0, 2**31)
-        if self.data.size // self.policy.grid < 4:
+        if {"/", "\\"} & set(self.name) or self.name in (".", ".."):
+            raise ValueError(f"--name must be the plain name of a folder below --runs, got {self.name!r}")
+        cell = self.data.size // self.policy.grid
+        if cell < 4:
             raise ValueError(
-                f"--policy.grid {self.policy.grid} makes cells of {self.data.size // self.policy.grid} pixels on images "
-                f"of {self.data.size}: cells must hold a whole 4 x 4 block, so that downsampling by 4 never mixes "
+                f"--policy.grid {self.policy.grid} makes cells of {cell} pixels on images of {self.data.size}: cells must hold a whole 4 x 4 block, so that downsampling by 4 never mixes "
                 f"hidden with visible pixels. Use --policy.grid {self.data.size // 4} or less"
             )
         if self.policy.name == "fixed" and self.reward.name != "none":

@@ -55,9 +55,7 @@ class Setting:
 @functools.cache
 def table(kind: type) -> dict[str, Setting]:
     """Map every spelling (dotted name and aliases, without dashes) of every setting of a dataclass to it."""
-    return {
-        spelling: setting for setting in _leaves(kind, "") for spelling in (setting.name, *setting.aliases)
-    }
+    return {spelling: setting for setting in _leaves(kind, "") for spelling in (setting.name, *setting.aliases)}
 
 
 def sections(kind: type) -> set[str]:
@@ -91,9 +89,7 @@ def _leaves(kind: type, prefix: str) -> Iterator[Setting]:
         aliases: tuple[str, ...] = ()
         if typing.get_origin(hint) is Annotated:
             hint, *notes = typing.get_args(hint)
-            aliases = tuple(
-                alias.lstrip("-") for note in notes for alias in getattr(note, "aliases", None) or ()
-            )
+            aliases = tuple(alias.lstrip("-") for note in notes for alias in getattr(note, "aliases", None) or ())
         yield Setting(name, hint, tuple(alias for alias in aliases if alias != name))
 
 
@@ -117,6 +113,4 @@ def _fits(annotation: Any, text: str) -> bool:
 def _words(annotation: Any) -> str:
     if choices := _choices(annotation):
         return "one of " + ", ".join(choices)
-    return {int: "a whole number", float: "a number", str: "a text", Path: "a path"}.get(
-        annotation, str(annotation)
-    )
+    return {int: "a whole number", float: "a number", str: "a text", Path: "a path"}.get(annotation, str(annotation))

@@ -48,9 +48,7 @@ def _root(path: Path) -> yaml.MappingNode:
     return root
 
 
-def _entries(
-    mapping: yaml.MappingNode, path: Path, kind: type, prefix: str
-) -> Iterator[tuple[Setting, yaml.Node]]:
+def _entries(mapping: yaml.MappingNode, path: Path, kind: type, prefix: str) -> Iterator[tuple[Setting, yaml.Node]]:
     known, groups = table(kind), sections(kind)
     for key, value in mapping.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -62,9 +60,7 @@ def _entries(
         elif name not in known:
             reason = "is a section: put its keys below it" if name in groups else "is not a setting"
             close = nearest(name, known)
-            raise UsageError(
-                f"{_place(path, key)}: {prefix}{key.value} {reason}; the nearest valid key is {close}"
-            )
+            raise UsageError(f"{_place(path, key)}: {prefix}{key.value} {reason}; the nearest valid key is {close}")
         else:
             yield known[name], value
 
@@ -72,9 +68,7 @@ def _entries(
 def _texts(setting: Setting, node: yaml.Node, path: Path) -> list[str]:
     items: list[Any] = node.value if isinstance(node, yaml.SequenceNode) else [node]
     if not all(isinstance(item, yaml.ScalarNode) for item in items):
-        raise UsageError(
-            f"{_place(path, node)}: {setting.name} must be {setting.expectation}, got a nested value"
-        )
+        raise UsageError(f"{_place(path, node)}: {setting.name} must be {setting.expectation}, got a nested value")
     for item in items:
         if item.style is None and item.value.lower() in ("", "null", "~"):
             raise UsageError(

@@ -24,9 +24,7 @@ class Learner(nn.Module):
         w = config.width
         self.encoder = nn.Sequential(*_stage(3, w, 1), *_stage(w, 2 * w, 2), *_stage(2 * w, 2 * w, 2), nn.Flatten())
         features = 2 * w * (image_size // 4) ** 2
-        self.projector = nn.Sequential(
-            nn.Linear(features, 4 * w), nn.ReLU(), nn.Linear(4 * w, config.projection)
-        )
+        self.projector = nn.Sequential(nn.Linear(features, 4 * w), nn.ReLU(), nn.Linear(4 * w, config.projection))
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Map images in [0, 1] to the unit vectors that the contrastive loss compares."""

@@ -45,9 +45,7 @@ class Action:
 
     def repeated(self, times: int) -> "Action":
         """The same actions `times` times over: all images, then all images again."""
-        return Action(
-            self.mask.repeat(times, 1, 1), self.downsample.repeat(times), self.decolorize.repeat(times)
-        )
+        return Action(self.mask.repeat(times, 1, 1), self.downsample.repeat(times), self.decolorize.repeat(times))
 
 
 @dataclass(frozen=True)
@@ -134,9 +132,7 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     return torch.where(hidden.bool(), restored.clamp(0, 1), visible)
 
 
-def _project(
-    x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action
-) -> Float[Tensor, "n 3 h w"]:
+def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action) -> Float[Tensor, "n 3 h w"]:
     """P x = M D Y x. Selects, never multiplies, so that hidden values (NaN too) cannot leak."""
     gray = action.decolorize.view(-1, 1, 1, 1)
     x = torch.where(gray, x.mean(dim=1, keepdim=True).expand_as(x), x)

@@ -42,9 +42,7 @@ class CorruptionDistribution:
             mask=_draw_bits(self.mask_logits, generator),
             # Gumbel's maximum: adding noise to the logits cannot pick a category of probability 0, which the
             # rounding of a cumulative sum could.
-            downsample=(self.downsample_logits.detach() + _gumbel(self.downsample_logits, generator)).argmax(
-                dim=1
-            ),
+            downsample=(self.downsample_logits.detach() + _gumbel(self.downsample_logits, generator)).argmax(dim=1),
             decolorize=_draw_bits(self.decolorize_logits, generator),
         )
 

@@ -44,9 +44,7 @@ class ImageSet:
             ValueError: If the set holds fewer images than a batch.
         """
         if size > len(self):
-            raise ValueError(
-                f"a batch of {size} does not fit a set of {len(self)} images: lower --schedule.batch"
-            )
+            raise ValueError(f"a batch of {size} does not fit a set of {len(self)} images: lower --schedule.batch")
         epoch, position = divmod(step, len(self) // size)
         generator = generator_at(seed, epoch, "order", self.pixels.device)
         order = torch.randperm(len(self), generator=generator, device=self.pixels.device)

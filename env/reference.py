@@ -49,9 +49,7 @@ class Reference:
         return self.first[index], self.second[index]
 
 
-def corrupted_pairs(
-    config: ReferenceConfig, images: ImageSet, two_views: TwoViews, grid: int, seed: int
-) -> Reference:
+def corrupted_pairs(config: ReferenceConfig, images: ImageSet, two_views: TwoViews, grid: int, seed: int) -> Reference:
     """Corrupt held-out images by the fixed, strong reference corruption and decorrupt each twice, once for all."""
     random = generator_at(seed, 0, "reference corruption", images.pixels.device)
     views = []

@@ -4,7 +4,7 @@ Symbols: φ, the learner's weights; ℓ_i, contrastive loss of image i; L_ref, t
 diagonal; η, its step size. Losses are minimized, rewards maximized. Nothing here waits for the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from configs.run import RewardConfig
 
-Weights = list[Tensor]
+Weights = Sequence[Tensor]
 """One tensor for each of the learner's parameters, in their order."""
 PerImageLoss = Callable[[Weights], Float[Tensor, " n"]]
 """The batch's per-image losses as a pure function of the learner's weights."""
@@ -46,16 +46,14 @@ def credit_shares(
     Returns:
         Shares, without gradient; their mean times η is the slope. Zero where the direction is.
     """
-    length = torch.stack(torch._foreach_norm(direction)).norm()
+    length = torch.stack(torch._foreach_norm(list(direction))).norm()
     step = STEP / length.clamp(min=1e-30)
     with torch.no_grad():
         there = losses([w - step * d for w, d in zip(at, direction, strict=True)])
         return (here.detach() - there) * (length / STEP)
 
 
-def literal_slope(
-    loss: Float[Tensor, "*s"], average: Float[Tensor, ""], momentum: float
-) -> Float[Tensor, "*s"]:
+def literal_slope(loss: Float[Tensor, "*s"], average: Float[Tensor, ""], momentum: float) -> Float[Tensor, "*s"]:
     """The reward as it is worded, on the training loss: R_t = β R_{t-1} + (1 - β)(L_{t-1} - L_t).
 
     Unrolled this is (1 - β)(EMA(L)_{t-1} - L_t), which is how it is computed: the policy is paid for pairs that are

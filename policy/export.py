@@ -78,9 +78,7 @@ def load(path: Path) -> PolicyNetwork:
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise UsageError(
-            f"{weights_path} does not fit the architecture in {card_path.name}: {error}"
-        ) from error
+        raise UsageError(f"{weights_path} does not fit the architecture in {card_path.name}: {error}") from error
     return network
 
 

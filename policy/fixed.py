@@ -16,6 +16,4 @@ class FixedPolicy:
     def __call__(self, x: Float[Tensor, "n 3 h w"]) -> CorruptionDistribution:
         """Give each image the same distribution, on the images' device."""
         config = self.config
-        return fixed_rates(
-            len(x), config.grid, config.mask_ratio, config.decolorize, config.downsample, x.device
-        )
+        return fixed_rates(len(x), config.grid, config.mask_ratio, config.decolorize, config.downsample, x.device)

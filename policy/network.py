@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from configs.run import PolicyConfig
-from env.corruption import FACTORS
 from env.distribution import CorruptionDistribution, log, logit
 
 BOUND = 4.6
@@ -61,9 +60,7 @@ class PolicyNetwork(nn.Module):
             ValueError: If the images are not of the size that the network was made for.
         """
         if x.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"this policy takes {self.image_size} x {self.image_size} images, got {tuple(x.shape)}"
-            )
+            raise ValueError(f"this policy takes {self.image_size} x {self.image_size} images, got {tuple(x.shape)}")
         cells = self.trunk(2 * x - 1)
         cells = cells.flatten(2).transpose(1, 2)  # (n, g g, c)
         cells = cells + self.context(cells.mean(dim=1, keepdim=True))  # what a cell cannot see from where it is
@@ -105,4 +102,3 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
     """Convolution, norm, nonlinearity."""
     convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1)
     return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, after), after), nn.SiLU())
-

@@ -156,9 +156,7 @@ def test_another_runs_folder_is_refused_with_the_differing_flags(command, tmp_pa
     assert "now 0.123" in complaint
     assert "--name OTHER" in complaint
     assert "batch" not in complaint  # nothing that agrees
-    assert {
-        path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir() if path.is_file()
-    } == before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir() if path.is_file()} == before
 
 
 def test_a_folder_that_is_no_run_is_refused_and_left_alone(command, tmp_path):

@@ -24,18 +24,14 @@ def fenced(text: str) -> list[str]:
 def links(text: str) -> list[str]:
     """Targets of links and pictures outside fences, without anchors; web addresses left out."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", prose) + re.findall(
-        r"^\[[^\]]+\]:\s+(\S+)", prose, re.MULTILINE
-    )
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", prose) + re.findall(r"^\[[^\]]+\]:\s+(\S+)", prose, re.MULTILINE)
     targets += re.findall(r"(?:src|href)=\"([^\"]+)\"", prose)
     local = [target.split("#")[0] for target in targets if not re.match(r"[a-z][a-z0-9+.-]*:", target)]
     return [target for target in local if target]
 
 
 def test_links_are_found():
-    text = (
-        '[a](x/y.md#z) ![b](<c.png> "t") [w](https://a.b/c) [d](#here)\n\n[e]: f.md\n```\n[no](no.md)\n```\n'
-    )
+    text = '[a](x/y.md#z) ![b](<c.png> "t") [w](https://a.b/c) [d](#here)\n\n[e]: f.md\n```\n[no](no.md)\n```\n'
     assert links(text) == ["x/y.md", "c.png", "f.md"]
 
 

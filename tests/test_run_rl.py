@@ -123,10 +123,7 @@ def test_the_generator_is_the_same_before_and_after(whole):
     loaded = frozen.load("digits", torch.device("cpu")).sha256()
     assert summary["camnet_sha256_before"] == summary["camnet_sha256_after"] == loaded
     card = json.loads((frozen.SHIPPED / "digits.json").read_text())
-    assert (
-        hashlib.sha256((frozen.SHIPPED / "digits.safetensors").read_bytes()).hexdigest()
-        == card["file_sha256"]
-    )
+    assert hashlib.sha256((frozen.SHIPPED / "digits.safetensors").read_bytes()).hexdigest() == card["file_sha256"]
 
 
 def test_the_exported_policy_is_the_trained_one(whole):
@@ -143,9 +140,7 @@ def test_the_policy_has_moved(whole):
     config = export.load(whole).config
     start = run_rl.PolicyNetwork(config, 16)
     moved = export.load(whole).state_dict()
-    assert any(
-        not torch.equal(value, moved[name]) for name, value in start.state_dict().items() if "head" in name
-    )
+    assert any(not torch.equal(value, moved[name]) for name, value in start.state_dict().items() if "head" in name)
 
 
 def test_a_finished_run_prints_its_table_again_and_changes_nothing(whole, capsys, quick):
@@ -258,9 +253,7 @@ def test_a_finished_run_goes_on_when_its_steps_are_raised(tmp_path, quick):
 
 
 def test_a_fixed_policy_learns_nothing_and_exports_nothing(tmp_path, quick):
-    folder = run(
-        tmp_path, "--policy", "fixed", "--reward", "none", "--policy.mask-ratio", "0.25", "--steps", "4"
-    )
+    folder = run(tmp_path, "--policy", "fixed", "--reward", "none", "--policy.mask-ratio", "0.25", "--steps", "4")
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["policy"], summary["reward"]) == ("fixed", "none")
     assert summary["mask_ratio"] == pytest.approx(0.25)
@@ -344,9 +337,7 @@ def planted_nan(patch: pytest.MonkeyPatch, where: str, steps: range) -> None:
 
     def spoiled_learn(self, v1, v2, step, *rest, **more):
         now[:] = [step]
-        return learn(
-            self, v1 * float("nan") if step in steps and where == "views" else v1, v2, step, *rest, **more
-        )
+        return learn(self, v1 * float("nan") if step in steps and where == "views" else v1, v2, step, *rest, **more)
 
     def spoiled_loss(self, *rest):
         loss = held_out(self, *rest)

@@ -1,5 +1,6 @@
 """Gradient steps: the only place that knows backward, clipping, skipping and AdamW."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,22 +8,19 @@ from torch import Tensor, nn
 
 
 class Descent:
-    """AdamW on one module. A step whose gradient is not finite changes nothing and is counted, without waiting for
-    the device.
+    """AdamW on one module.
+
+    A step whose gradient is not finite changes nothing and is counted, without waiting for the device.
 
     Attributes:
         skipped: How many steps were left out, 0-d, on the device.
     """
 
-    def __init__(
-        self, module: nn.Module, learning_rate: float, weight_decay: float = 0.0, clip: float = 1e6
-    ) -> None:
+    def __init__(self, module: nn.Module, learning_rate: float, weight_decay: float = 0.0, clip: float = 1e6) -> None:
         self.parameters = list(module.parameters())
         self.learning_rate, self.clip = learning_rate, clip
         # fused: one kernel, and it alone can be told on the device to leave a step out (found_inf below).
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         self.skipped = torch.zeros((), device=self.parameters[0].device)
 
     def step(self, loss: Tensor, share: float = 1.0) -> Tensor:
@@ -47,7 +45,7 @@ class Descent:
         self.optimizer.step()
         return norm
 
-    def precondition(self, gradient: list[Tensor]) -> list[Tensor]:
+    def precondition(self, gradient: Sequence[Tensor]) -> Sequence[Tensor]:
         """Apply Adam's diagonal to a gradient: P g with P = 1 / (sqrt(v̂) + ε), as the next step would.
 
         The identity before the first step, when Adam has no second moments yet.

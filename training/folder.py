@@ -88,9 +88,7 @@ class RunFolder:
         changed = {} if stored is None else differences(stored, config)
         refused = {flag: values for flag, values in changed.items() if flag not in may_differ}
         if refused:
-            lines = "\n".join(
-                f"  --{flag}: stored {old!r}, now {new!r}" for flag, (old, new) in refused.items()
-            )
+            lines = "\n".join(f"  --{flag}: stored {old!r}, now {new!r}" for flag, (old, new) in refused.items())
             raise UsageError(
                 f"{self.path} holds a run with other settings:\n{lines}\n"
                 f"Give the stored settings to go on with it, or {_elsewhere(config)} for a new run"
@@ -145,8 +143,7 @@ def _stored(file: Path, config: Any) -> Any:
         return read(type(config), ["--config", os.fspath(file)], prog="run", description="")
     except (UsageError, SystemExit) as error:
         raise UsageError(
-            f"{file} no longer holds valid settings ({error}). "
-            f"Restore it, or choose {_elsewhere(config)} for a new run"
+            f"{file} no longer holds valid settings ({error}). Restore it, or choose {_elsewhere(config)} for a new run"
         ) from error
 
 

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ MAX_SKIPPED = 20
 """Steps without a finite gradient, after which a run stops rather than goes on learning nothing."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """What a checkpoint can keep."""
 
@@ -43,6 +44,7 @@ class Run:
         log_every: Steps between points of the curves.
         save_every: Steps between checkpoints.
         show: What the progress bar shows besides steps and time: short names by tag.
+        stride: How far one turn of the loop goes: more than 1 where several steps belong together.
         max_minutes: Ends the run after so much time, earlier starts included; 0: no limit.
         device: Where the steps run.
 
@@ -64,14 +66,16 @@ class Run:
         show: Mapping[str, str],
         max_minutes: float,
         device: torch.device,
+        stride: int = 1,
     ) -> None:
         self.folder, self.parts, self.watch = folder, parts, Stopwatch(device)
         self.step, self._seconds = 0, 0.0
-        self._steps, self._log_every, self._save_every = steps, log_every, save_every
+        self._steps, self._log_every, self._save_every, self._stride = steps, log_every, save_every, stride
         self.show, self._limit = show, max_minutes * 60 or math.inf
         saved = checkpoint.newest_valid(folder.checkpoints, lambda message: print(message, file=sys.stderr))
         if saved:
             self._resume(saved)
+        self._logged = self._saved = self.step
         self._started = time.monotonic() - self._seconds
         self.logbook = Logbook(folder.path, tags, first_step=self.step + 1 if saved else 0)
         self._shown: dict[str, str] = {}
@@ -87,27 +91,28 @@ class Run:
         return min(1.0, max(self.step / self._steps, self._seconds / self._limit))
 
     def steps(self) -> Iterator[int]:
-        """Yield each step's number; after each, log, save and stop where due.
+        """Yield the number of each step (the first of each stride); after it, log, save and stop where due.
 
         Raises:
             UsageError: If the user asked to stop; everything is saved before.
         """
-        bar = tqdm(
-            total=self._steps, initial=self.step, unit="step", desc=self.folder.path.name, mininterval=0.5
-        )
+        bar = tqdm(total=self._steps, initial=self.step, unit="step", desc=self.folder.path.name, mininterval=0.5)
         self._started = time.monotonic() - self._seconds
         with Interrupt() as interrupt, bar:
             while self.step < self._steps and self._seconds < self._limit and not interrupt.requested:
                 yield self.step
-                self.step += 1
+                self.step += self._stride
                 self._seconds = time.monotonic() - self._started
-                bar.update()
-                if self.step % self._log_every == 0 or self.step == self._steps:
+                bar.update(self._stride)
+                if self.step % self._log_every == 0 or self.step >= self._steps:
                     self._log()
                     bar.set_postfix(self._shown, refresh=False)
                 if self.step % self._save_every == 0:
                     self.save()
-        self.save()
+            if self.step > self._logged:  # stopped between two points
+                self._log()
+        if self.step > self._saved:
+            self.save()
         if interrupt.requested and self.step < self._steps:
             raise UsageError(
                 f"stopped at step {self.step} of {self._steps}; all is saved in {self.folder.path}. "
@@ -126,6 +131,7 @@ class Run:
         """Write a checkpoint."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self._seconds})
+        self._saved = self.step
 
     def _resume(self, saved: checkpoint.Checkpoint) -> None:
         self.step, self._seconds = saved.step, saved.state["seconds"]
@@ -138,8 +144,9 @@ class Run:
 
     def _log(self) -> None:
         """The one moment in `log_every` steps at which the host waits for the device."""
-        for part, seconds in self.watch.read().items():
-            self.note({f"time/{part}": seconds / self._log_every})
+        for watched, seconds in self.watch.read().items():
+            self.note({f"time/{watched}": seconds / (self.step - self._logged)})
+        self._logged = self.step
         means = self.logbook.flush(self.step)
         self._shown |= {name: f"{means[tag]:.3g}" for tag, name in self.show.items() if tag in means}
         for name, part in self.parts.items():

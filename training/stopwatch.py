@@ -8,8 +8,10 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the time of named parts. On a GPU it records events and reads them when asked, so that no part is waited
-    for while the step runs."""
+    """Adds up the time of named parts.
+
+    On a GPU it records events and reads them when asked, so that no part is waited for while the step runs.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"

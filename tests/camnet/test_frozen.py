@@ -123,9 +123,7 @@ def test_the_two_views_are_those_of_independent_codes(operator, digits):
     codes = operator.codes(6, torch.Generator().manual_seed(5))
     for k, view in enumerate(views):
         rows = torch.arange(3) + 3 * k
-        assert torch.allclose(
-            operator.restore(corrupted, [c.select(rows) for c in codes]), view, rtol=0, atol=1e-5
-        )
+        assert torch.allclose(operator.restore(corrupted, [c.select(rows) for c in codes]), view, rtol=0, atol=1e-5)
 
 
 def test_measuring_tells_what_the_card_tells(operator, digits):
@@ -222,9 +220,7 @@ def test_a_card_of_another_architecture_is_refused(copied):
         frozen.load(str(copied), CPU)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"generator": {"sides": 3}}', '{"generator": 3}', None]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"generator": {"sides": 3}}', '{"generator": 3}', None])
 def test_a_missing_or_damaged_card_is_refused(copied, text):
     card = copied.with_suffix(".json")
     card.unlink() if text is None else card.write_text(text)

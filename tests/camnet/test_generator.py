@@ -9,9 +9,7 @@ from camnet.generator import Code, Generator, condition_at
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
 
-CONFIG = GeneratorConfig(
-    resolutions=(4, 8, 16), widths=(48, 32, 16), blocks=2, global_code=16, spatial_code=1
-)
+CONFIG = GeneratorConfig(resolutions=(4, 8, 16), widths=(48, 32, 16), blocks=2, global_code=16, spatial_code=1)
 LEVELS = len(CONFIG.resolutions)
 
 
@@ -37,9 +35,7 @@ def mixed(n, seed=2):
 
 
 def none_deleted(n):
-    return Action(
-        torch.zeros(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0
-    )
+    return Action(torch.zeros(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0)
 
 
 def codes(generator, n, seed):
@@ -91,9 +87,7 @@ def test_where_all_is_kept_it_is_the_identity(generator):
 @pytest.mark.parametrize("part", ["everywhere", "here"])
 def test_every_part_of_the_code_acts_from_the_start(generator, level, part):
     n = 8
-    hidden = Action(
-        torch.ones(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0
-    )
+    hidden = Action(torch.ones(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0)
     corrupted = corrupt(images(n), hidden)
     z, other = codes(generator, n, 3), codes(generator, n, 4)
     swapped = list(z)

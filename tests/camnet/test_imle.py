@@ -114,9 +114,7 @@ def test_training_lowers_the_loss(generator):
 
     start = level()
     for step in range(30):
-        codes = search(
-            generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(step)
-        )
+        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(step))
         descent.step(imle_loss(generator, distance, corrupted, targets, codes).mean())
     assert level() < 0.8 * start
     assert descent.skipped == 0

@@ -35,9 +35,7 @@ def test_a_flag_and_its_alias_are_one_setting(flag):
     assert parse(flag, "adversarial", "--reward", "none").reward.name == "none"
 
 
-@pytest.mark.parametrize(
-    "text", ["reward: {name: adversarial}", "reward: adversarial", "reward.name: adversarial"]
-)
+@pytest.mark.parametrize("text", ["reward: {name: adversarial}", "reward: adversarial", "reward.name: adversarial"])
 @pytest.mark.parametrize("flag", ["--reward", "--reward.name"])
 def test_the_later_wins_across_files_flags_and_aliases(file, text, flag):
     path = file(text)
@@ -50,8 +48,7 @@ def test_the_later_wins_across_files_flags_and_aliases(file, text, flag):
 
 def test_values_of_a_file_get_the_type_of_their_setting(file):
     path = file(
-        "policy:\n  learning_rate: 3e-4\n  ratio-range: [0.1, 1e-1]\n"
-        "seed: 7\nname: '-x=on'\nruns: /tmp/a b\nsteps: 5\n"
+        "policy:\n  learning_rate: 3e-4\n  ratio-range: [0.1, 1e-1]\nseed: 7\nname: '-x=on'\nruns: /tmp/a b\nsteps: 5\n"
     )
     config = parse("--config", path)
     assert (config.policy.learning_rate, config.policy.ratio_range) == (3e-4, (0.1, 0.1))
@@ -169,9 +166,7 @@ def test_help_teaches_files_and_resuming(capsys):
             reward=RewardConfig(name="adversarial", reference=ReferenceConfig(kind="labels")),
             schedule=ScheduleConfig(steps=10**9),
         ),
-        CamnetConfig(
-            recolor=True, candidates=(4, 2), generator=GeneratorConfig(resolutions=(8, 16), widths=(8, 16))
-        ),
+        CamnetConfig(recolor=True, candidates=(4, 2), generator=GeneratorConfig(resolutions=(8, 16), widths=(8, 16))),
     ],
 )
 def test_what_is_written_reads_back_equal(file, config):

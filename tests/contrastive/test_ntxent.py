@@ -72,9 +72,7 @@ def test_soft_nearest_neighbor_and_its_gradient_equal_a_double_loop(temperature)
     a = u.detach().numpy()
     assert loss[3] == 0
     assert np.allclose(loss.detach().numpy(), slow_soft_nearest_neighbor(a, labels.tolist(), temperature))
-    slow = numerical_gradient(
-        lambda x: weight.numpy() @ slow_soft_nearest_neighbor(x, labels.tolist(), temperature), a
-    )
+    slow = numerical_gradient(lambda x: weight.numpy() @ slow_soft_nearest_neighbor(x, labels.tolist(), temperature), a)
     assert np.allclose(gradient.numpy(), slow, atol=1e-7)
 
 

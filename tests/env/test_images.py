@@ -48,12 +48,8 @@ def test_no_digit_is_told_by_color_alone():
 def test_the_splits_are_disjoint_and_cover_all(size):
     splits = load(DataConfig(size=size), CPU)
     pixels, labels = colored_digits(size, 0)
-    everything = sorted(
-        (row.numpy().tobytes(), int(label)) for row, label in zip(pixels, labels, strict=True)
-    )
-    assert len({pixel for pixel, _ in everything}) == len(
-        pixels
-    )  # so that an image can be told by its pixels
+    everything = sorted((row.numpy().tobytes(), int(label)) for row, label in zip(pixels, labels, strict=True))
+    assert len({pixel for pixel, _ in everything}) == len(pixels)  # so that an image can be told by its pixels
     found = [
         (row.numpy().tobytes(), int(label))
         for part in (splits.train, splits.validation, splits.test)

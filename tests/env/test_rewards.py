@@ -30,9 +30,7 @@ class SmallModel:
         self.weights = [draw(6, 5) / 2, draw(6) / 2, draw(3, 6) / 2]
         self.x, self.target = draw(7, 5), draw(7, 3)
         self.held_x, self.held_target = draw(9, 5), draw(9, 3)
-        self.diagonal = [
-            torch.rand(w.shape, generator=generator, dtype=torch.float64) * 4 + 0.1 for w in self.weights
-        ]
+        self.diagonal = [torch.rand(w.shape, generator=generator, dtype=torch.float64) * 4 + 0.1 for w in self.weights]
 
     def losses(self, weights, x=None, target=None):
         x, target = (self.x, self.target) if x is None else (x, target)
@@ -58,9 +56,7 @@ def model():
 
 @pytest.fixture(params=["plain", "preconditioned"])
 def diagonal(request, model):
-    return (
-        model.diagonal if request.param == "preconditioned" else [torch.ones_like(w) for w in model.weights]
-    )
+    return model.diagonal if request.param == "preconditioned" else [torch.ones_like(w) for w in model.weights]
 
 
 def shares_of(model, diagonal):
@@ -70,9 +66,7 @@ def shares_of(model, diagonal):
 
 def test_shares_are_the_inner_products_of_the_gradients_image_by_image(model, diagonal):
     shares, direction = shares_of(model, diagonal)
-    one_by_one = torch.stack(
-        [inner(direction, model.gradient(lambda w, i=i: model.losses(w)[i])) for i in range(7)]
-    )
+    one_by_one = torch.stack([inner(direction, model.gradient(lambda w, i=i: model.losses(w)[i])) for i in range(7)])
     assert torch.allclose(shares, one_by_one, rtol=0.01, atol=0.01 * one_by_one.abs().mean().item())
     assert one_by_one.min() < 0 < one_by_one.max()  # both signs, or the sign would go untested
 
@@ -128,15 +122,11 @@ def engine_for(learner, reward, rate=1e-3):
         return loss
 
     reference = Reference(*pairs(24, 7), batch=24, seed=0)
-    return Engine(
-        learner, Descent(learner, rate), lambda a, b: ntxent(a, b, 0.2), reference, held_out, reward
-    )
+    return Engine(learner, Descent(learner, rate), lambda a, b: ntxent(a, b, 0.2), reference, held_out, reward)
 
 
 def learn(engine, step=0, rewarded=True, watched=False, n=16):
-    return engine.learn(
-        *pairs(n, 100 + step), step, 1.0, rewarded=rewarded, watched=watched, watch=Stopwatch(CPU)
-    )
+    return engine.learn(*pairs(n, 100 + step), step, 1.0, rewarded=rewarded, watched=watched, watch=Stopwatch(CPU))
 
 
 def snapshot(module):
@@ -277,9 +267,7 @@ def test_the_image_reward_averages_the_references_gradient():
         )
         average = 0.75 * average + 0.25 * gradient
         r = reward.after(moment(torch.zeros(3)))
-        assert torch.allclose(
-            r, fixed @ average / (1 - 0.75**t), atol=1e-6
-        )  # corrected for its start at zero
+        assert torch.allclose(r, fixed @ average / (1 - 0.75**t), atol=1e-6)  # corrected for its start at zero
         assert not r.requires_grad
 
 

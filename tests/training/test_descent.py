@@ -107,6 +107,4 @@ def test_a_checkpoint_goes_on_bit_for_bit(module):
     for seed in range(4, 7):
         descent.step(loss_of(module, seed))
         again.step(loss_of(twin, seed))
-    assert all(
-        torch.equal(a, b) for a, b in zip(everything(module, descent), everything(twin, again), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(everything(module, descent), everything(twin, again), strict=True))
