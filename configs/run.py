@@ -212,8 +212,9 @@ class RunConfig:
         cell = self.data.size // self.policy.grid
         if cell < 4:
             raise ValueError(
-                f"--policy.grid {self.policy.grid} makes cells of {cell} pixels on images of {self.data.size}: cells must hold a whole 4 x 4 block, so that downsampling by 4 never mixes "
-                f"hidden with visible pixels. Use --policy.grid {self.data.size // 4} or less"
+                f"--policy.grid {self.policy.grid} makes cells of {cell} pixels on images of {self.data.size}: a cell "
+                f"must hold a whole 4 x 4 block, so that downsampling by 4 never mixes hidden with visible pixels. "
+                f"Use --policy.grid {self.data.size // 4} or less"
             )
         if self.policy.name == "fixed" and self.reward.name != "none":
             raise ValueError("--policy fixed has nothing to learn from a reward: add --reward none")
