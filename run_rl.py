@@ -79,14 +79,8 @@ class System:
     def __init__(self, config: RunConfig, where: torch.device) -> None:
         self.config, self.device = config, where
         self.data = images.load(config.data, where)
-        if config.schedule.batch > len(self.data.train):
-            raise UsageError(f"--schedule.batch {config.schedule.batch}: only {len(self.data.train)} training images")
         self.generator = frozen.load(config.generator, where)
-        if self.generator.size != config.data.size:
-            raise UsageError(
-                f"--generator {config.generator} restores images of {self.generator.size} pixels, --data.size is "
-                f"{config.data.size}: train one with python -m camnet.train, or change --data.size"
-            )
+        self.check()
         self.policy, self.learner = self.new_policy(), self.new_learner()
         self.baseline = Baseline(config.reward.baseline_kind, config.reward.momentum, where)
         self.scale = RunningScale.start(config.reward.momentum, where)
@@ -102,6 +96,24 @@ class System:
         )
         if isinstance(self.policy, PolicyNetwork):
             self.descend_policy = Descent(self.policy, config.policy.learning_rate, clip=config.policy.clip_norm)
+
+    def check(self) -> None:
+        """Refuse settings that do not fit the images or the generator, before any work."""
+        data, card = self.config.data, self.generator.card.get("data", {})
+        if self.config.schedule.batch > len(self.data.train):
+            raise UsageError(
+                f"--schedule.batch {self.config.schedule.batch}: there are only {len(self.data.train)} training images"
+            )
+        if self.generator.size != data.size:
+            raise UsageError(
+                f"--generator {self.config.generator} restores images of {self.generator.size} pixels, --data.size is "
+                f"{data.size}: train one with python -m camnet.train, or change --data.size"
+            )
+        if card.get("name") == data.name and card.get("seed") != data.seed:
+            raise UsageError(
+                f"--generator {self.config.generator} was trained on the split of --data.seed {card.get('seed')} and "
+                f"has seen test images of --data.seed {data.seed}: train one for that split with python -m camnet.train"
+            )
 
     def new_policy(self) -> "PolicyNetwork | FixedPolicy":
         """The policy as it is before training."""
@@ -136,11 +148,8 @@ class System:
         """Everything that a step changes."""
         parts: dict[str, Any] = {"learner": self.learner, "learner's descent": self.engine.descent}
         if self.engine.reward is not None:
-            parts |= {
-                "policy": self.policy,
-                "policy's descent": self.descend_policy,
-                "reward": self.engine.reward,
-            }
+            parts |= {"policy": self.policy, "policy's descent": self.descend_policy}
+            parts |= {"reward": self.engine.reward}
             parts |= {"baseline": self.baseline, "scale": self.scale, "reward average": self.reward_average}
         return parts
 
@@ -152,11 +161,8 @@ class System:
     def validation_accuracy(self) -> Tensor:
         """The kNN accuracy on validation images, without waiting for the device."""
         bank, asked = self.data.train, self.data.validation
-        bank_features, asked_features = (
-            features(self.learner, bank.images()),
-            features(self.learner, asked.images()),
-        )
-        return knn_accuracy(bank_features, bank.labels, asked_features, asked.labels)
+        known, unknown = (features(self.learner, part.images()) for part in (bank, asked))
+        return knn_accuracy(known, bank.labels, unknown, asked.labels)
 
     @torch.no_grad()
     def sheet(self, policy: "PolicyNetwork | FixedPolicy") -> pictures.Sheet:
@@ -183,13 +189,14 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
     """Measure on the test images, write pictures, the exported policy and summary.json; returns the summary."""
     with torch.no_grad():
         final = {name: value.item() for name, value in rates(s.policy(s.data.test.images())).items()}
+    untrained = accuracies(s.new_learner(), s.data.train, s.data.test)
     rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
     summary = {
         "seconds": round(run.seconds, 2),
         "steps": run.step,
         "images_per_second": round(run.step * config.schedule.batch / run.seconds, 1),
         **accuracies(s.learner, s.data.train, s.data.test),
-        "knn_top1_untrained": accuracies(s.new_learner(), s.data.train, s.data.test)["knn_top1"],
+        **{f"{name}_untrained": value for name, value in untrained.items()},
         "mask_ratio": final["policy/mask_ratio"],
         "p_decolorize": final["policy/p_decolorize"],
         "p_downsample": [final["policy/p_downsample_2"], final["policy/p_downsample_4"]],

@@ -13,9 +13,6 @@ from torchvision.utils import make_grid
 from env.corruption import FACTORS, Action, Corrupted
 from training.atomic import explained
 
-HIDDEN_COLOR = (0.85, 0.1, 0.55)
-"""A color for hidden pixels: black would look like a dark image."""
-
 
 @dataclass(frozen=True)
 class Sheet:
@@ -29,11 +26,10 @@ class Sheet:
     def rows(self) -> dict[str, Float[Tensor, "n 3 h w"]]:
         """The rows by title."""
         hidden = self.corrupted.hidden
-        color = torch.tensor(HIDDEN_COLOR, device=hidden.device).view(1, 3, 1, 1)
         return {
             "image": self.image,
             "mask": hidden.expand_as(self.image),
-            "corrupted": torch.where(hidden.bool(), color, self.corrupted.kept),
+            "corrupted": torch.where(hidden.bool(), hatching(self.image), self.corrupted.kept),
             "view 1": self.view1,
             "view 2": self.view2,
         }
@@ -42,6 +38,13 @@ class Sheet:
         """All rows as one small picture, for TensorBoard."""
         rows = list(self.rows().values())
         return make_grid(torch.cat(rows), nrow=len(self.image), padding=1, pad_value=1.0)
+
+
+def hatching(like: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Diagonal stripes for hidden pixels: any plain color could be the image's own."""
+    rows, columns = (torch.arange(size, device=like.device) for size in like.shape[-2:])
+    stripes = (rows[:, None] + columns[None, :]) % 4 < 2
+    return torch.where(stripes, 0.75, 0.25).expand_as(like)
 
 
 def describe(action: Action) -> list[str]:
