@@ -223,10 +223,10 @@ def main(argv: list[str]) -> None:
     """Read the settings, open (or go on with) the run, train, finish, and print the table."""
     config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__))
     where = device.resolve(config.device)
+    system = System(config, where)  # refuses what does not fit, before there is a folder
+    sha256_before = system.generator.sha256()
+    schedule = config.schedule
     with RunFolder.open(config.runs / config.run_name, config, MAY_DIFFER) as folder:
-        system = System(config, where)
-        sha256_before = system.generator.sha256()
-        schedule = config.schedule
         run = Run(
             folder,
             system.parts(),
@@ -252,3 +252,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except UsageError as error:
         sys.exit(f"run_rl.py: {error}")
+    except KeyboardInterrupt:  # outside the steps, or pressed twice
+        sys.exit("run_rl.py: interrupted; the same command goes on from the last checkpoint, if there is one")

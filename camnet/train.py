@@ -139,3 +139,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except UsageError as error:
         sys.exit(f"camnet.train: {error}")
+    except KeyboardInterrupt:  # outside the steps, or pressed twice
+        sys.exit("camnet.train: interrupted; the same command goes on from the last checkpoint, if there is one")

@@ -60,8 +60,15 @@ def test_the_rows_hold_the_same_curves(folder):
         assert [value for _, value in shown] == pytest.approx([value for _, value in written], rel=1e-6)
 
 
-def test_a_training_of_camnet_announces_its_own():
-    assert train.TAGS == tags.CAMNET
+def test_a_training_of_camnet_logs_all_that_is_announced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "figures", lambda *rest, k, random: {})
+    sizes = ["--generator.widths", "8", "8", "8", "--generator.blocks", "1", "--candidates", "2", "2", "2"]
+    train.main([*sizes, "--steps", "2", "--reuse", "1", "--batch", "2", "--device", "cpu", "--out", "w.safetensors"])
+    folder = tmp_path / "runs" / "camnet-w"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert set().union(*rows) == tags.CAMNET | {"step"}
+    assert set(EventAccumulator(str(folder)).Reload().Tags()["scalars"]) == tags.CAMNET
 
 
 def test_pictures_and_progress_show_known_curves():

@@ -2,20 +2,25 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+SAME_PRESS = 1.0
+"""Seconds within which a repeated signal is taken for the same wish."""
 
 
 class Interrupt:
     """Context manager that notes SIGINT and SIGTERM instead of dying of them.
 
-    A second SIGINT raises KeyboardInterrupt, for when the step does not end. Outside the main thread, where
+    A second SIGINT raises KeyboardInterrupt, for when the step does not end; not within the first second, since
+    wrappers such as `timeout` deliver one press of Ctrl-C twice. Outside the main thread, where
     Python allows no signal handlers, it changes nothing and `requested` stays False.
     """
 
     def __init__(self) -> None:
         self._requested = False
-        self._interrupted = False
+        self._interrupted_at: float | None = None
         self._previous: dict[int, Any] = {}
 
     @property
@@ -39,7 +44,8 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            if self._interrupted:
+            now = time.monotonic()
+            if self._interrupted_at is not None and now - self._interrupted_at > SAME_PRESS:
                 raise KeyboardInterrupt
-            self._interrupted = True
+            self._interrupted_at = self._interrupted_at or now
         self._requested = True

@@ -153,6 +153,6 @@ class Run:
             if isinstance(part, Descent) and part.skipped > MAX_SKIPPED:
                 raise UsageError(
                     f"{name}: {int(part.skipped)} steps had no finite gradient and were left out; stopped at step "
-                    f"{self.step}. Its step size is the first suspect: lower --contrastive.learning-rate or "
-                    f"--policy.learning-rate. The last good checkpoint is in {self.folder.checkpoints}"
+                    f"{self.step}. Its step size is the first suspect: start a new run with a lower learning-rate. "
+                    f"The last checkpoints are in {self.folder.checkpoints}"
                 )

@@ -69,11 +69,11 @@ def test_interrupted_and_resumed_equals_uncut(place, monkeypatch, capsys, rounds
     cut = place("cut")
     with monkeypatch.context() as patch:
         cut_after(patch, rounds, signalled)
-        with pytest.raises(UsageError, match=rf"stopped at step {2 * rounds + 2}, saved"):
+        with pytest.raises(UsageError, match=rf"stopped at step {2 * rounds + 2} of 8; all is saved"):
             train.main(TINY)
     assert not (cut / "tiny.safetensors").exists()
     train.main(TINY)
-    assert f"resuming at step {2 * rounds + 2} of 8" in capsys.readouterr().out
+    assert f"resuming runs/camnet-tiny at step {2 * rounds + 2} of 8\n" in capsys.readouterr().out
     assert (cut / "tiny.safetensors").read_bytes() == (uncut / "tiny.safetensors").read_bytes()
     cards = [json.loads((folder / "tiny.json").read_text()) for folder in (cut, uncut)]
     assert cards[0]["validation"] == cards[1]["validation"]

@@ -12,7 +12,7 @@ from contrastive.evaluate import evaluating, features
 @pytest.fixture
 def learner():
     torch.manual_seed(0)
-    return Learner(ContrastiveConfig(width=8, projection=16))
+    return Learner(ContrastiveConfig(width=8, projection=16), 16)
 
 
 def images(n, size=16, seed=0):
@@ -28,11 +28,23 @@ def unchanged(module, before):
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_outputs_are_unit_vectors_of_the_configured_length(learner, size):
+def test_outputs_are_unit_vectors_of_the_configured_length(size):
+    learner = Learner(ContrastiveConfig(width=8, projection=12), size)
     u = learner(images(6, size))
-    assert u.shape == (6, 16)
+    assert u.shape == (6, 12)
     assert torch.allclose(u.norm(dim=1), torch.ones(6), atol=1e-6)
-    assert learner.features(images(6, size)).shape == (6, 32)
+    assert learner.features(images(6, size)).shape == (6, 16 * (size // 4) ** 2)
+
+
+def test_features_tell_where_a_stroke_is(learner):
+    """An average over the last map would be equal for both images."""
+    x = torch.full((2, 3, 16, 16), 0.5)  # what the padding looks like
+    x[0, :, 5:7, 5:7] = images(1, 2)
+    x[1] = x[0].roll(4, dims=-1)
+    here, moved = learner.eval().features(x).view(2, 16, 4, 4)
+    assert here.std() > 0
+    assert not torch.allclose(here, moved)
+    assert torch.allclose(here.roll(1, dims=-1), moved, atol=1e-6)
 
 
 def test_memory_format_of_the_input_is_no_concern_of_the_caller(learner):

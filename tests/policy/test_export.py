@@ -31,7 +31,7 @@ def network():
     torch.manual_seed(0)
     network = PolicyNetwork(PolicyConfig(width=8, downsample=(0.2, 0.1)), 16)
     for head in (network.mask_head, network.downsample_head, network.decolorize_head):
-        torch.nn.init.normal_(head.weight)  # trained: it no longer treats all images alike
+        torch.nn.init.normal_(head.image.weight)  # trained: it no longer treats all images alike
     return network
 
 
@@ -138,6 +138,6 @@ def test_a_missing_or_damaged_card_is_refused(exported):
 
 def test_weights_that_are_not_numbers_are_refused(network, tmp_path):
     with torch.no_grad():
-        network.mask_head.bias.fill_(float("nan"))
-    with pytest.raises(UsageError, match=r"mask_head\.bias hold NaN"):
+        network.mask_head.common.fill_(float("nan"))
+    with pytest.raises(UsageError, match=r"mask_head\.common hold NaN"):
         export(network, tmp_path, {})

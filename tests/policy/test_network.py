@@ -6,7 +6,7 @@ from torch import nn
 
 from configs.run import PolicyConfig
 from policy.fixed import FixedPolicy
-from policy.network import PolicyNetwork
+from policy.network import COMMON_GAIN, Head, PolicyNetwork
 
 
 def images(n, size=16, seed=0):
@@ -33,9 +33,23 @@ def test_rates_of_zero_and_one_start_at_the_bound_and_can_leave_it(rate):
     for value in (p["mask"], p["decolorize"], p["downsample"][:, 1]):
         assert ((value - rate).abs() < 0.03).all()
         assert ((value > 0.005) & (value < 0.995)).all()
-    (pi.mask_logits.sum() + pi.decolorize_logits.sum()).backward()
-    assert network.mask_head.bias.grad.abs() > 1
-    assert network.decolorize_head.bias.grad.abs() > 0.1
+    (pi.mask_logits.sum() + pi.downsample_logits.sum() + pi.decolorize_logits.sum()).backward()
+    for head in (network.mask_head, network.downsample_head, network.decolorize_head):
+        assert (head.common.grad.abs() > 1).all()
+
+
+def test_a_head_learns_whatever_the_size_of_its_features():
+    torch.manual_seed(0)
+    head = Head(8, [0.0])
+    features = torch.randn(4, 8)
+    for scale in (0.0, 1e-2, 1e4):  # zero: every unit of the trunk is dead
+        head.zero_grad()
+        head(scale * features).sum().backward()
+        assert head.common.grad.item() == pytest.approx(4 * COMMON_GAIN)
+        assert (head.image.weight.grad.norm() > 0.1) == (scale > 0)
+    nn.init.normal_(head.image.weight)
+    assert head(features).std() > 0.1
+    assert torch.allclose(head(features), head(100 * features), atol=1e-3)
 
 
 def test_probabilities_stay_bounded_whatever_the_weights():
@@ -63,8 +77,8 @@ def test_no_layer_depends_on_the_batch_or_the_mode():
     forbidden = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
     assert not any(isinstance(part, forbidden) for part in network.modules())
     assert not list(network.buffers())
-    nn.init.normal_(network.mask_head.weight)
-    nn.init.normal_(network.decolorize_head.weight)
+    nn.init.normal_(network.mask_head.image.weight)
+    nn.init.normal_(network.decolorize_head.image.weight)
     x = images(8)
     together = network(x).mask_logits
     assert together.std(dim=0).min() > 0  # it does look at the image

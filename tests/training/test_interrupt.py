@@ -21,11 +21,19 @@ def test_a_signal_is_a_request(number):
         assert interrupt.requested
 
 
-def test_a_second_ctrl_c_insists():
+def test_a_second_ctrl_c_insists(monkeypatch):
     with Interrupt():
         send(signal.SIGINT)
+        monkeypatch.setattr("training.interrupt.SAME_PRESS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
+
+
+def test_one_press_that_arrives_twice_does_not_insist():
+    with Interrupt() as interrupt:
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+        assert interrupt.requested
 
 
 def test_repeated_sigterm_and_one_ctrl_c_do_not_insist():

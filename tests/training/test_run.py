@@ -1,0 +1,240 @@
+"""A run logs, saves and stops when it should, and goes on where it was."""
+
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from configs.errors import UsageError
+from training import run as module
+from training.descent import Descent
+from training.run import MAX_SKIPPED, Run
+
+
+class Sum:
+    """A part that every step changes: the sum of the steps' numbers."""
+
+    def __init__(self):
+        self.value = torch.zeros(())
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
+def start(path, parts=None, **changes):
+    """A run of 10 steps: a point every 3, a checkpoint every 4."""
+    settings = {"steps": 10, "log_every": 3, "save_every": 4, "show": {"x": "x"}, "max_minutes": 0.0}
+    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints")
+    device = torch.device("cpu")
+    return Run(folder, parts or {}, frozenset({"x", "time/a"}), device=device, **settings | changes)
+
+
+def go(run, part=None, at_step=lambda step: None):
+    """Step through the run, noting each step's number; returns the numbers."""
+    seen = []
+    with run.logbook:
+        for step in run.steps():
+            seen.append(step)
+            run.note({"x": step})
+            if part is not None:
+                part.value = part.value + step
+            at_step(step)
+    return seen
+
+
+def rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved(path):
+    return sorted(int(file.stem.removeprefix("step_")) for file in (path / "checkpoints").glob("*.safetensors"))
+
+
+def stop_in(step):
+    """Ask to stop, as kill does, while this step runs."""
+    return lambda now: os.kill(os.getpid(), signal.SIGTERM) if now == step else None
+
+
+def crash_in(step):
+    def crash(now):
+        if now == step:
+            raise RuntimeError("planted")
+
+    return crash
+
+
+def test_points_are_means_at_the_intervals_and_at_the_end(tmp_path):
+    assert go(start(tmp_path)) == list(range(10))
+    assert [(row["step"], row["x"]) for row in rows(tmp_path)] == [(3, 1.0), (6, 4.0), (9, 7.0), (10, 9.0)]
+
+
+def test_checkpoints_are_saved_at_the_intervals_and_at_the_end(tmp_path):
+    seen = {}
+    go(start(tmp_path), at_step=lambda step: seen.update({step: saved(tmp_path)}))
+    assert (seen[3], seen[4], seen[7], seen[8]) == ([], [4], [4], [4, 8])
+    assert saved(tmp_path) == [8, 10]  # the two newest are kept
+
+
+def test_a_stop_between_two_points_flushes_what_was_noted_and_saves(tmp_path):
+    with pytest.raises(UsageError, match=r"stopped at step 5 of 10; all is saved"):
+        go(start(tmp_path), at_step=stop_in(4))
+    assert [(row["step"], row["x"]) for row in rows(tmp_path)] == [(3, 1.0), (5, 3.5)]
+    assert saved(tmp_path) == [4, 5]
+
+
+def test_a_stop_in_the_last_step_is_a_finished_run(tmp_path):
+    assert go(start(tmp_path), at_step=stop_in(9)) == list(range(10))
+
+
+@pytest.mark.parametrize("how", [stop_in(4), crash_in(6)])
+def test_a_run_goes_on_at_the_saved_step_with_its_parts_restored(tmp_path, capsys, how):
+    part = Sum()
+    with pytest.raises((UsageError, RuntimeError)):
+        go(start(tmp_path, {"part": part}), part, how)
+    begin = max(saved(tmp_path))
+    fresh = Sum()
+    run = start(tmp_path, {"part": fresh})
+    assert fresh.value == sum(range(begin))
+    assert run.step == begin
+    assert f"resuming {tmp_path} at step {begin} of 10\n" in capsys.readouterr().out
+    assert go(run, fresh) == list(range(begin, 10))
+    assert fresh.value == sum(range(10))
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == sorted(set(steps))  # a point past the checkpoint was dropped, not doubled
+
+
+def test_a_finished_run_has_no_steps_left_until_more_are_asked_for(tmp_path):
+    go(start(tmp_path))
+    before = rows(tmp_path)
+    assert go(start(tmp_path)) == []
+    assert rows(tmp_path) == before
+    assert go(start(tmp_path, steps=12)) == [10, 11]
+
+
+def test_a_module_that_does_not_fit_is_named_and_left_as_it_was(tmp_path):
+    go(start(tmp_path, {"learner": nn.Linear(2, 2)}))
+    other = nn.Linear(3, 2)
+    before = other.weight.clone()
+    with pytest.raises(UsageError, match=r"learner does not fit .*weight has shape \(2, 2\), expected \(2, 3\)"):
+        start(tmp_path, {"learner": other})
+    assert torch.equal(other.weight, before)
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_newest_checkpoint_falls_back_to_an_older_one(tmp_path, capsys, damaged):
+    part = Sum()
+    go(start(tmp_path, {"part": part}), part)
+    for step in saved(tmp_path)[-damaged:]:
+        file = tmp_path / "checkpoints" / f"step_{step:08d}.safetensors"
+        file.write_bytes(file.read_bytes()[:-1])
+    fresh = Sum()
+    run = start(tmp_path, {"part": fresh})
+    messages = [line for line in capsys.readouterr().err.splitlines() if "skipped the checkpoint" in line]
+    assert len(messages) == damaged
+    assert "step_00000010.safetensors, which is damaged" in messages[0]
+    begin = {1: 8, 2: 0}[damaged]
+    assert (run.step, fresh.value) == (begin, sum(range(begin)))
+    assert go(run, fresh) == list(range(begin, 10))
+    assert fresh.value == sum(range(10))
+    assert [row["step"] for row in rows(tmp_path)] == [3, 6, 9, 10]
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def second(self, step):
+        self.now += 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_minutes_end_a_run_without_an_error_and_count_over_all_starts(tmp_path, clock):
+    run = start(tmp_path, max_minutes=5 / 60)
+    clock.now += 1000  # getting ready is no step
+    assert go(run, at_step=clock.second) == [0, 1, 2, 3, 4]
+    assert (run.seconds, run.progress) == (5, 1.0)
+    assert [row["step"] for row in rows(tmp_path)] == [3, 5]
+    assert saved(tmp_path) == [4, 5]
+    clock.now += 1000
+    assert go(start(tmp_path, max_minutes=5 / 60)) == []
+    run = start(tmp_path, max_minutes=7 / 60)
+    assert go(run, at_step=clock.second) == [5, 6]
+    assert run.seconds == 7
+
+
+def test_progress_is_the_share_of_steps_or_of_minutes_whichever_is_larger(tmp_path, clock):
+    run = start(tmp_path, max_minutes=40 / 60)
+    shares = []
+    go(run, at_step=lambda step: shares.append(run.progress))
+    assert shares == [step / 10 for step in range(10)]
+    run = start(tmp_path, steps=30, max_minutes=8 / 60)
+    shares.clear()
+    go(run, at_step=lambda step: (shares.append(run.progress), clock.second(step)))
+    assert shares == [pytest.approx(max(step / 30, (step - 10) / 8)) for step in range(10, 18)]
+
+
+def test_a_stride_is_one_turn_of_the_loop(tmp_path):
+    assert go(start(tmp_path, stride=2, log_every=4)) == [0, 2, 4, 6, 8]
+    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 10]
+    assert saved(tmp_path) == [8, 10]
+
+
+def test_the_last_stride_is_taken_whole(tmp_path):
+    run = start(tmp_path, stride=4, log_every=4)
+    assert go(run) == [0, 4, 8]
+    assert (run.step, run.progress) == (12, 1.0)
+    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12]
+    assert saved(tmp_path) == [8, 12]
+
+
+def test_due_at_the_first_step_the_last_and_each_interval(tmp_path):
+    run = start(tmp_path)
+    due = []
+    go(run, at_step=lambda step: due.append(step) if run.due(4) else None)
+    assert due == [0, 3, 7, 9]
+
+
+def test_watched_time_is_told_by_the_step(tmp_path, monkeypatch):
+    run = start(tmp_path)
+    monkeypatch.setattr(run, "watch", SimpleNamespace(read=lambda: {"a": 6.0}))
+    go(run)
+    assert [row["time/a"] for row in rows(tmp_path)] == [2.0, 2.0, 2.0, 6.0]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_too_many_skipped_steps_end_a_run_and_name_the_settings(tmp_path, allowed):
+    weights = nn.Linear(1, 1)
+    descent = Descent(weights, 0.1)
+    run = start(tmp_path, {"learner's descent": descent}, steps=40, log_every=1)
+    skipped = MAX_SKIPPED if allowed else MAX_SKIPPED + 1
+
+    def step(number):
+        descent.step(weights(torch.ones(1)).sum() * (float("nan") if number < skipped else 1.0))
+
+    if allowed:
+        go(run, at_step=step)
+        assert descent.skipped == skipped
+        return
+    with pytest.raises(UsageError) as caught:
+        go(run, at_step=step)
+    assert run.step == skipped
+    for words in ("learner's descent: 21 steps", "stopped at step 21", "learning-rate", str(run.folder.checkpoints)):
+        assert words in str(caught.value)
+    assert max(saved(tmp_path)) <= MAX_SKIPPED  # what is resumed is still within the bound
