@@ -2,8 +2,8 @@
 
 Source: Peng and Li, "CAM-Net" (arXiv 2106.09015): cascade, code and condition at every module, intermediate
 supervision. Departures: small residual blocks in place of RRDBs; GroupNorm in place of InstanceNorm and weight
-normalization; a two-layer mapping network with unit-variance start, so that the global code acts from the first step;
-each head adds a correction to the image of the module before.
+normalization; a two-layer mapping network, plainly initialized, in place of eight layers scaled down, so that the
+global code is heard early; each head adds a correction to the image of the module before.
 """
 
 from dataclasses import dataclass
