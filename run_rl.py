@@ -37,7 +37,7 @@ from training.run import Run, Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
-MAY_DIFFER = frozenset({"schedule.steps", "schedule.max-minutes", "device", "runs", "name"})
+MAY_DIFFER = frozenset({"schedule.steps", "schedule.max-minutes", "device", "runs", "name", "data.root", "data.download"})
 """Settings that may change when a run goes on."""
 PICTURED = 8
 """Images in the picture of views."""
@@ -79,7 +79,8 @@ class System:
     def __init__(self, config: RunConfig, where: torch.device) -> None:
         self.config, self.device = config, where
         self.data = images.load(config.data, where)
-        self.generator = frozen.load(config.generator, where)
+        self.generator_name = frozen.resolve(config.generator, config.data.name)
+        self.generator = frozen.find(self.generator_name, config.data, where)
         self.check()
         self.policy, self.learner = self.new_policy(), self.new_learner()
         self.baseline = Baseline(config.reward.baseline_kind, config.reward.momentum, where)
@@ -99,20 +100,33 @@ class System:
 
     def check(self) -> None:
         """Refuse settings that do not fit the images or the generator, before any work."""
-        data, card = self.config.data, self.generator.card.get("data", {})
+        data, size = self.config.data, self.generator.size
+        name, card = f"--generator {self.generator_name}", self.generator.card.get("data", {})
         if self.config.schedule.batch > len(self.data.train):
             raise UsageError(
                 f"--schedule.batch {self.config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        if self.generator.size != data.size:
+        if size not in (None, data.size):
             raise UsageError(
-                f"--generator {self.config.generator} restores images of {self.generator.size} pixels, --data.size is "
-                f"{data.size}: train one with python -m camnet.train, or change --data.size"
+                f"{name} restores images of {size} pixels, --data.size is {data.size}: train one with python -m "
+                "camnet.train, or change --data.size"
             )
-        if card.get("name") == data.name and card.get("seed") != data.seed:
+        if self.generator.tasks is not None and "mix" not in self.generator.tasks:
+            raise UsageError(f"{name} does not restore what a policy deletes: train one for --generator.tasks mix")
+        if card.get("name") != data.name:
+            return
+        if card.get("seed") != data.seed:
             raise UsageError(
-                f"--generator {self.config.generator} was trained on the split of --data.seed {card.get('seed')} and "
-                f"has seen test images of --data.seed {data.seed}: train one for that split with python -m camnet.train"
+                f"{name} was trained on the split of --data.seed {card.get('seed')} and has seen test images of "
+                f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
+            )
+        if card.get("size", data.size) != data.size:
+            raise UsageError(f"{name} was trained on images of {card['size']} pixels, --data.size is {data.size}")
+        trained = set(card.get("classes", ()))
+        if trained and not (data.classes and trained.issuperset(data.classes)):
+            raise UsageError(
+                f"{name} was trained on the classes {', '.join(card['classes'])} alone: use --data.classes of these, "
+                "or train one for all with python -m camnet.train"
             )
 
     def new_policy(self) -> "PolicyNetwork | FixedPolicy":
@@ -207,6 +221,8 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "credit": config.reward.credit,
         "reference": config.reward.reference.kind,
         "seed": config.seed,
+        "generator": s.generator_name,
+        "generator_file_sha256": s.generator.card.get("file_sha256"),
         "camnet_sha256_before": sha256_before,
         "camnet_sha256_after": s.generator.sha256(),
     }

@@ -5,29 +5,45 @@ Name for figures: `random-conv16+l1`. Random-weight features see blur and shifts
 unit weights.
 """
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from configs.camnet import CamnetConfig
+from env.images import ImageSet
 from training.seeding import generator_at
 
 WIDTH = 16
 STAGES = 3
+CALIBRATION_IMAGES = 2000
+"""Images over which the random features are scaled."""
 
 
-class Distance(nn.Module):
-    """d(a, b) = sum over stages of the mean squared difference of channel-normalized features + weight * mean |a - b|.
+@runtime_checkable
+class Features(Protocol):
+    """A frozen network whose features a distance compares."""
+
+    name: str
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Images (n, 3, r, r) in [0, 1] to feature maps (n, c, h, w), ready for squared differences."""
+
+
+class RandomFeatures(nn.Module):
+    """Three stages of random convolutions, scaled so that every channel has mean 0 and variance 1 over `images`.
 
     Frozen and deterministic: the filters come from a fixed seed, their scale from the calibration images.
     """
 
-    name = f"random-conv{WIDTH}+l1"
+    name = f"random-conv{WIDTH}"
 
-    def __init__(self, images: Float[Tensor, "n 3 h w"], pixel_weight: float) -> None:
-        """Draw the filters and scale them so that every channel has mean 0 and variance 1 over `images`."""
+    def __init__(self, images: Float[Tensor, "n 3 h w"]) -> None:
+        """Draw the filters and scale them."""
         super().__init__()
-        self.pixel_weight = pixel_weight
         self.filters = nn.ModuleList(
             nn.Conv2d(3 if stage == 0 else WIDTH, WIDTH, 3, padding=1) for stage in range(STAGES)
         )
@@ -43,15 +59,37 @@ class Distance(nn.Module):
             mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)).clamp(min=1e-6)
             conv.weight.copy_(weight / std[:, None, None, None])
             conv.bias.copy_(-mean / std)
-            h = self._activate(conv(h), stage)
+            h = _activate(conv(h), stage)
+
+    def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Unit-length feature vectors at each stage."""
+        result, h = [], x
+        for stage, conv in enumerate(self.filters):
+            h = _activate(conv(h), stage)
+            result.append(unit_length(h))
+        return result
+
+
+class Distance(nn.Module):
+    """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weight * mean |a - b|."""
+
+    def __init__(
+        self, images: Float[Tensor, "n 3 h w"], pixel_weight: float, extra: Sequence[Features] = ()
+    ) -> None:
+        """Compare by random features calibrated on `images`, by `extra` features, and by pixels."""
+        super().__init__()
+        self.pixel_weight = pixel_weight
+        self.random = RandomFeatures(images)
+        self.extra = list(extra)
+
+    @property
+    def name(self) -> str:
+        """What stands beside every figure."""
+        return "+".join([self.random.name, *(features.name for features in self.extra), "l1"])
 
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """What the distance compares: pixels, then unit-length feature vectors at each stage."""
-        result, h = [x], x
-        for stage, conv in enumerate(self.filters):
-            h = self._activate(conv(h), stage)
-            result.append(h * (h.square().sum(dim=1, keepdim=True) + 1e-3).rsqrt())
-        return result
+        """What the distance compares: pixels, then feature maps."""
+        return [x, *self.random(x), *(part for features in self.extra for part in features(x))]
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
         """Distance of images given by their features; broadcasts over leading rows of equal count."""
@@ -63,7 +101,18 @@ class Distance(nn.Module):
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))
 
-    def _activate(self, h: Tensor, stage: int) -> Tensor:
-        """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
-        h = F.relu(h)
-        return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h
+
+def build(config: CamnetConfig, images: ImageSet) -> Distance:
+    """The distance that a training is configured for, calibrated on its images (2,000, evenly spread)."""
+    return Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight)
+
+
+def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Scale each position's feature vector to length 1 (or nearly: what is close to 0 stays small)."""
+    return h * (h.square().sum(dim=1, keepdim=True) + 1e-3).rsqrt()
+
+
+def _activate(h: Tensor, stage: int) -> Tensor:
+    """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
+    h = F.relu(h)
+    return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h

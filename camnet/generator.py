@@ -1,9 +1,10 @@
 """The generator: a cascade of modules, one resolution each, every one with its own code, condition and image head.
 
 Source: Peng and Li, "CAM-Net" (arXiv 2106.09015): cascade, code and condition at every module, intermediate
-supervision. Departures: small residual blocks in place of RRDBs; GroupNorm in place of InstanceNorm and weight
-normalization; a two-layer mapping network, plainly initialized, in place of eight layers scaled down, so that the
-global code is heard early; each head adds a correction to the image of the module before.
+supervision. Departures: small residual blocks in place of RRDBs; GroupNorm, or no normalization, in place of
+InstanceNorm and weight normalization; a two-layer mapping network, plainly initialized, in place of eight layers scaled
+down, so that the global code is heard early; each head adds a correction to the image of the module before; features of
+the condition, drawn without any code, beside the condition itself.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
-from env.corruption import FACTORS, Corrupted, make_consistent
-
-CONDITION_PLANES = 3 + 1 + 1 + len(FACTORS) - 1
-"""Kept colors, hidden, decolorized, and one plane for each downsampling factor above 1."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Code:
 
     Attributes:
         everywhere: Global part, standard normal.
-        here: Spatial part at the module's resolution, standard normal (zero channels where switched off).
+        here: Spatial part at the resolution of the module's features, standard normal (zero channels where off).
     """
 
     everywhere: Float[Tensor, "n zg"]
@@ -42,7 +40,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one module leaves to the next: features and image at its resolution (both n, ., r, r)."""
+    """What one module leaves to the next: its features (n, c, r / patch, r / patch) and its image (n, 3, r, r)."""
 
     features: Tensor
     image: Tensor
@@ -53,11 +51,11 @@ class Stage:
 
 
 class Block(nn.Module):
-    """Residual block whose normalized features are scaled and shifted by the mapped code (FiLM)."""
+    """Residual block whose features are scaled and shifted by the mapped code (FiLM)."""
 
-    def __init__(self, width: int, mapped: int) -> None:
+    def __init__(self, width: int, mapped: int, norm: bool) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(8, width) if norm else nn.Identity()
         self.film = nn.Linear(mapped, 2 * width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
@@ -69,7 +67,7 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "n c r r"], mapped: Float[Tensor, "n m"]) -> Float[Tensor, "n c r r"]:
         """Add the block's correction to x."""
         scale, shift = self.film(mapped)[:, :, None, None].chunk(2, dim=1)
-        h = self.norm(x) * (1 + scale) + shift
+        h = torch.addcmul(shift, self.norm(x), 1 + scale)
         return x + self.conv2(F.silu(self.conv1(F.silu(h))))
 
 
@@ -78,34 +76,90 @@ class CascadeModule(nn.Module):
 
     def __init__(self, config: GeneratorConfig, index: int) -> None:
         super().__init__()
-        width = config.widths[index]
+        width, patch = config.widths[index], config.patch
         before = config.widths[index - 1] if index else 0
         mapped = 4 * config.global_code
+        self.patch = patch
         self.map = nn.Sequential(nn.Linear(config.global_code, mapped), nn.SiLU(), nn.Linear(mapped, mapped), nn.SiLU())
-        self.entry = nn.Conv2d(CONDITION_PLANES + 3 + config.spatial_code + before, width, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(width, mapped) for _ in range(config.blocks))
-        self.head = nn.Conv2d(width, 3, 3, padding=1)
+        self.known = condition_channels(config) + width * config.context + 3  # channels that precede the code's
+        self.entry = nn.Conv2d(self.known + config.spatial_code + before, width, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))
+        self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
-        features = self.entry(torch.cat([condition, before.image, code.here, before.features], dim=1))
-        mapped = self.map(code.everywhere)
+        here = code.here.to(condition.dtype)
+        seen = [condition, self._fold(before.image).to(condition.dtype), here, before.features]
+        return self._refine(self.entry(torch.cat(seen, dim=1)), code.everywhere, before.image)
+
+    def candidates(self, condition: Tensor, codes: Code, before: Stage) -> Stage:
+        """Refine the same stages (n) under m codes each (n * m, image by image): `forward`, but what does not depend
+        on the code is convolved once an image.
+        """
+        m = len(codes) // len(condition)
+        weight, channels = self.entry.weight, codes.here.shape[1]
+        known = torch.cat([weight[:, : self.known], weight[:, self.known + channels :]], dim=1)
+        seen = torch.cat([condition, self._fold(before.image).to(condition.dtype), before.features], dim=1)
+        h = F.conv2d(seen, known, self.entry.bias, padding=1).repeat_interleave(m, dim=0)
+        if channels:
+            h = h + F.conv2d(codes.here, weight[:, self.known : self.known + channels], padding=1)
+        return self._refine(h, codes.everywhere, before.image.repeat_interleave(m, dim=0))
+
+    def compile_refinement(self) -> None:
+        """Compile the part that takes the time: blocks and head."""
+        self._refine = torch.compile(self._refine)  # type: ignore[method-assign]
+
+    def _refine(self, features: Tensor, everywhere: Tensor, image: Tensor) -> Stage:
+        """The part that hears the global code: blocks and head."""
+        mapped = self.map(everywhere)
         for block in self.blocks:
             features = block(features, mapped)
-        return Stage(features, before.image + self.head(F.silu(features)))
+        correction = self.head(F.silu(features))
+        if self.patch > 1:
+            correction = F.pixel_shuffle(correction, self.patch)
+        return Stage(features, image + correction)  # in float32, as the image is
+
+    def _fold(self, image: Tensor) -> Tensor:
+        """The image at the resolution of the features."""
+        return F.avg_pool2d(image, self.patch) if self.patch > 1 else image
+
+
+class Context(nn.Module):
+    """Features of the condition for every module, drawn from fine to coarse; no code enters."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.entry = nn.Conv2d(condition_channels(config), widths[-1], 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in zip(widths, widths[1:]))
+
+    def forward(self, condition: Float[Tensor, "n p r r"]) -> list[Tensor]:
+        """Features at each module's resolution, coarse to fine, from the condition of the finest module."""
+        h, features = self.entry(condition), []
+        for level in reversed(range(len(self.convs))):
+            h = h + self.convs[level](F.silu(h))
+            features.append(h)
+            if level:
+                h = self.down[level - 1](F.silu(h))
+        return features[::-1]
 
 
 class Generator(nn.Module):
-    """CAMNet: restores any mix of hidden cells, downsampling and decolorization; one image for each code."""
+    """CAMNet: restores degraded images of the tasks it is configured for; one image for each code."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.levels = nn.ModuleList(CascadeModule(config, k) for k in range(len(config.resolutions)))
+        if config.context:
+            self.context = Context(config)
+        self.precision = torch.float32
+        """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
     def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
         """Draw n standard normal codes for one module."""
-        r, device = self.config.resolutions[level], generator.device
+        r, device = self.config.resolutions[level] // self.config.patch, generator.device
         return Code(
             torch.randn(n, self.config.global_code, generator=generator, device=device),
             torch.randn(n, self.config.spatial_code, r, r, generator=generator, device=device),
@@ -115,51 +169,120 @@ class Generator(nn.Module):
         """Draw n codes for every module, coarse to fine."""
         return [self.draw(n, level, generator) for level in range(len(self.levels))]
 
-    def conditions(self, corrupted: Corrupted) -> list[Float[Tensor, "n p _ _"]]:
-        """The condition planes at every module's resolution."""
-        return [condition_at(corrupted, r) for r in self.config.resolutions]
+    def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
+        """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
+        planes = self._task_planes(degraded)
+        conditions = [condition_at(degraded, planes, r, self.config.patch) for r in self.config.resolutions]
+        conditions = [condition.to(self.precision) for condition in conditions]
+        if not self.config.context:
+            return conditions
+        with self._autocast():
+            context = self.context(conditions[-1])
+        return [torch.cat(both, dim=1) for both in zip(conditions, context, strict=True)]
 
-    def start(self, condition: Float[Tensor, "n p r r"]) -> Stage:
+    def start(self, degraded: Degraded) -> Stage:
         """What stands in for a module before the first: no features, the kept colors as the image."""
-        return Stage(condition[:, :0], condition[:, :3])
+        r = self.config.resolutions[0]
+        image = kept_at(degraded, r)
+        none = image.new_zeros(len(image), 0, r // self.config.patch, r // self.config.patch, dtype=self.precision)
+        return Stage(none, image)
 
     def step(self, level: int, condition: Tensor, code: Code, before: Stage) -> Stage:
-        """Run one module; `before` is the stage of the module before it (or `start`)."""
-        if level:
-            before = Stage(_double(before.features), _double(before.image))
-        return self.levels[level](condition, code, before)
+        """Run one module on n codes; `before` is the stage of the module before it (or `start`)."""
+        with self._autocast():
+            return self.levels[level](condition, code, self._enlarged(level, before))
 
-    def forward(self, corrupted: Corrupted, codes: list[Code]) -> list[Float[Tensor, "n 3 _ _"]]:
+    def candidates(self, level: int, condition: Tensor, codes: Code, before: Stage) -> Stage:
+        """Run one module on m codes for each of n images, given image by image; (n * m) rows out."""
+        module = self.levels[level]
+        assert isinstance(module, CascadeModule)
+        with self._autocast():
+            return module.candidates(condition, codes, self._enlarged(level, before))
+
+    def forward(self, degraded: Degraded, codes: list[Code]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.
 
         Args:
-            corrupted: n corrupted images with their planes.
-            codes: n codes for each module.
+            degraded: n degraded images.
+            codes: k codes for each image and module, image by image: n * k in all.
 
         Returns:
-            One image a module, coarse to fine; the last in [0, 1] and exact in the kept part.
+            One image a module, coarse to fine (n * k each); the last in [0, 1] and exact in the kept part.
         """
-        conditions = self.conditions(corrupted)
-        stage, images = self.start(conditions[0]), []
+        conditions, stage, images = self.conditions(degraded), self.start(degraded), []
+        many = len(codes[0]) // len(degraded)
         for level, (condition, code) in enumerate(zip(conditions, codes, strict=True)):
-            stage = self.step(level, condition, code, stage)
+            if level == 0 and many > 1:
+                stage = self.candidates(level, condition, code, stage)
+            else:
+                stage = self.step(level, _each(condition, many), code, stage)
             images.append(stage.image)
-        images[-1] = make_consistent(images[-1], corrupted)
+        images[-1] = each(degraded, many).make_consistent(images[-1])
         return images
 
+    def _autocast(self) -> torch.autocast:
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
 
-def condition_at(corrupted: Corrupted, resolution: int) -> Float[Tensor, "n p r r"]:
-    """Pool the corrupted image and its planes to a module's resolution.
+    def _enlarged(self, level: int, before: Stage) -> Stage:
+        """The previous stage at this module's resolution."""
+        return Stage(_double(before.features), _double(before.image)) if level else before
 
-    Kept colors are averaged over visible pixels alone, or the zeros of hidden ones would bleed into coarse modules.
+    def _task_planes(self, degraded: Degraded) -> Tensor:
+        """The planes of the task in hand among zeros for those of the others."""
+        known = self.config.planes
+        if degraded.task not in known:
+            raise ValueError(f"this generator restores {', '.join(known)}, not {degraded.task}")
+        own = degraded.planes()[:, : known[degraded.task]]
+        parts = [own if task == degraded.task else _zeros(own, count) for task, count in known.items()]
+        return torch.cat(parts, dim=1)
+
+
+def condition_channels(config: GeneratorConfig) -> int:
+    """Channels of the condition: kept colors and hidden share of every pixel of a patch, and the tasks' planes."""
+    return 4 * config.patch**2 + sum(config.planes.values())
+
+
+def condition_at(
+    degraded: Degraded, planes: Float[Tensor, "n p _ _"], resolution: int, patch: int
+) -> Float[Tensor, "n q r r"]:
+    """Pool the degraded image and its planes to a module's resolution, then fold patches into channels."""
+    r = resolution // patch
+    hidden = F.avg_pool2d(degraded.hidden, degraded.hidden.shape[-1] // resolution)
+    seen = torch.cat([kept_at(degraded, resolution), hidden], dim=1)
+    if patch > 1:
+        seen = F.pixel_unshuffle(seen, patch)
+    if planes.shape[-1] == 1:
+        planes = planes.expand(-1, -1, r, r)
+    else:
+        planes = F.avg_pool2d(planes, planes.shape[-1] // r)
+    return torch.cat([seen, planes], dim=1)
+
+
+def kept_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
+    """The kept colors at a module's resolution.
+
+    Averaged over visible pixels alone, or the zeros of hidden ones would bleed into coarse modules.
     """
-    kernel = corrupted.kept.shape[-1] // resolution
-    hidden = F.avg_pool2d(corrupted.hidden, kernel)
-    kept = F.avg_pool2d(corrupted.kept, kernel) / (1 - hidden).clamp(min=1e-6)
-    action = corrupted.action
-    flags = [action.decolorize] + [action.downsample == index for index in range(1, len(FACTORS))]
-    planes = torch.stack(flags, dim=1).float()[:, :, None, None].expand(-1, -1, resolution, resolution)
-    return torch.cat([kept, hidden, planes], dim=1)
+    kernel = degraded.kept.shape[-1] // resolution
+    hidden = F.avg_pool2d(degraded.hidden, kernel)
+    return F.avg_pool2d(degraded.kept, kernel) / (1 - hidden).clamp(min=1e-6)
+
+
+def each(degraded: Degraded, many: int) -> Degraded:
+    """Every degraded image `many` times in a row."""
+    if many == 1:
+        return degraded
+    rows = torch.arange(len(degraded), device=degraded.kept.device)
+    return degraded.select(rows.repeat_interleave(many))
+
+
+def _each(x: Tensor, many: int) -> Tensor:
+    return x if many == 1 else x.repeat_interleave(many, dim=0)
+
+
+def _zeros(like: Tensor, count: int) -> Tensor:
+    return like.new_zeros(1, 1, 1, 1).expand(len(like), count, *like.shape[2:])
 
 
 def _double(x: Tensor) -> Tensor:

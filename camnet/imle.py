@@ -2,17 +2,21 @@
 
 Source: Li and Malik (arXiv 1811.12373), hierarchical search of Peng and Li (CAM-Net) with fewer candidates at finer
 modules (CHIMLE, arXiv 2211.14286). Departures: the search is batched over images and candidates, exact under the
-training distance itself, and each module runs once on features cached from the module before.
+training distance itself; each module runs once, on features kept from the module before; what no code enters is
+computed once an image.
 """
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from camnet.degraded import Degraded
 from camnet.distance import Distance
-from camnet.generator import Code, Generator
-from env.corruption import Action, Corrupted, make_consistent
+from camnet.generator import Code, Generator, Stage, each
+
+ROWS = 4096
+"""Candidates that go through a module at once: bounds the memory of the search."""
 
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
@@ -24,67 +28,70 @@ def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[F
 def search(
     generator: Generator,
     distance: Distance,
-    corrupted: Corrupted,
+    degraded: Degraded,
     targets: list[Float[Tensor, "n 3 _ _"]],
     candidates: tuple[int, ...],
     random: torch.Generator,
+    reject: float = 0.0,
 ) -> list[Code]:
     """Find for each image, module by module, the nearest of m random codes: z_k* = argmin_j d(G_k(x̃, z_<k*, z_j), x_k).
 
     Args:
         generator: The cascade; evaluated, not changed.
         distance: The training distance.
-        corrupted: n corrupted images.
+        degraded: n degraded images.
         targets: The truth at each module's resolution.
         candidates: Codes tried at each module.
         random: Draws the candidates.
+        reject: Candidates nearer than this are left out, unless all are (RS-IMLE, Vashist et al. 2024, which rejects
+            codes that the model has already learned; a departure: the pool is not refilled).
 
     Returns:
         The winning code of every module, n each.
     """
-    n, last = len(corrupted), len(candidates) - 1
-    conditions = generator.conditions(corrupted)
-    stage, winners = generator.start(conditions[0]), []
+    conditions, stage, winners = generator.conditions(degraded), generator.start(degraded), []
+    last = len(candidates) - 1
     for level, m in enumerate(candidates):
-        codes = generator.draw(n * m, level, random)
+        codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
-            image_of = torch.arange(n, device=conditions[0].device).repeat_interleave(m)
-            tried = generator.step(level, conditions[level][image_of], codes, stage.select(image_of))
-            image = tried.image
-            if level == last:
-                image = make_consistent(image, corrupted.select(image_of))
-            truth = [f[image_of] for f in distance.features(targets[level])]
-            nearest = distance.between(distance.features(image), truth).view(n, m).argmin(dim=1)
-            winner = torch.arange(n, device=nearest.device) * m + nearest
-            codes, stage = codes.select(winner), tried.select(winner)
+            truth = distance.features(targets[level])
+            parts = []
+            for rows in torch.arange(len(degraded), device=codes.everywhere.device).split(max(1, ROWS // m)):
+                tried = generator.candidates(level, conditions[level][rows], codes.select(_spread(rows, m)), stage.select(rows))
+                image = tried.image
+                if level == last:
+                    image = each(degraded.select(rows), m).make_consistent(image)
+                d = distance.between(distance.features(image), [f[rows].repeat_interleave(m, dim=0) for f in truth])
+                best = nearest(d.view(-1, m), reject) + m * torch.arange(len(rows), device=d.device)
+                parts.append((best + m * rows[0], tried.select(best)))
+            codes = codes.select(torch.cat([winner for winner, _ in parts]))
+            stage = Stage(
+                torch.cat([kept.features for _, kept in parts]), torch.cat([kept.image for _, kept in parts])
+            )
         elif level < last:
             stage = generator.step(level, conditions[level], codes, stage)
         winners.append(codes)
     return winners
 
 
+def nearest(distances: Float[Tensor, "n m"], reject: float) -> Int[Tensor, " n"]:
+    """The nearest candidate of each image among those no nearer than `reject`; of all where there is none such."""
+    near = distances < reject
+    return torch.where(near & ~near.all(dim=1, keepdim=True), torch.inf, distances).argmin(dim=1)
+
+
 def imle_loss(
     generator: Generator,
     distance: Distance,
-    corrupted: Corrupted,
+    degraded: Degraded,
     targets: list[Float[Tensor, "n 3 _ _"]],
     codes: list[Code],
 ) -> Float[Tensor, " n"]:
     """Distance of every module's image to the truth at its resolution, summed over modules: sum_k d(G_k(x̃, z), x_k)."""
-    images = generator(corrupted, codes)
+    images = generator(degraded, codes)
     return torch.stack([distance(a, b) for a, b in zip(images, targets, strict=True)]).sum(dim=0)
 
 
-def training_actions(n: int, grid: int, random: torch.Generator) -> Action:
-    """Draw the corruptions that CAMNet learns to restore: every mix that a policy may ask for.
-
-    The mask ratio is uniform in [0, 1] for three images of four and zero for the rest; half of the images lose their
-    color; 20 % each are downsampled by 2 and by 4.
-    """
-    device = random.device
-    ratio = torch.rand(n, 1, 1, generator=random, device=device)
-    masked = torch.rand(n, 1, 1, generator=random, device=device) < 0.75
-    mask = (torch.rand(n, grid, grid, generator=random, device=device) < ratio) & masked
-    decolorize = torch.rand(n, generator=random, device=device) < 0.5
-    draw = torch.rand(n, generator=random, device=device)
-    return Action(mask, (draw > 0.6).long() + (draw > 0.8).long(), decolorize)
+def _spread(rows: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
+    """The rows of each image's m codes."""
+    return (rows[:, None] * m + torch.arange(m, device=rows.device)).flatten()

@@ -1,27 +1,30 @@
 """Train CAMNet: `python -m camnet.train --config configs/camnet_digits.yaml`. The same command resumes.
 
-One round: draw images and corruptions, search the best code for each (no gradient), take `reuse` gradient steps on the
-codes found. Checkpoints lie between rounds, so that a resumed training equals an uncut one.
+One round: draw images, degrade them, search the best code for each (no gradient), take gradient steps on the codes
+found. Checkpoints lie between rounds, so that a resumed training equals an uncut one.
 """
 
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm import tqdm
 
-from camnet import frozen
-from camnet.distance import Distance
+from camnet import distance, frozen
+from camnet.degraded import Degraded
 from camnet.evaluate import figures
-from camnet.generator import Generator
-from camnet.imle import imle_loss, pyramid, search, training_actions
+from camnet.generator import CascadeModule, Code, Generator
+from camnet.imle import imle_loss, pyramid, search
+from camnet.layout import SAMPLE, Palette
+from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from configs.reading import read
-from env.corruption import corrupt
 from env.images import ImageSet, load
 from training import device, tags
 from training.descent import Descent
@@ -30,7 +33,13 @@ from training.run import Run, Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
-MAY_DIFFER = frozenset({"steps", "max-minutes", "device"})
+MAY_DIFFER = frozenset(
+    {"steps", "max-minutes", "device", "compile", "log-every", "picture-every", "data.root", "data.download"}
+)
+WATCHED, MEASURED = 64, 200
+"""Validation images behind the curves, and behind the figures of the card."""
+SHOWN = ("best_distance", "mean_distance", "best_psnr", "mean_psnr", "diversity")
+"""Figures that are printed at the end."""
 
 
 class Trainer:
@@ -42,8 +51,19 @@ class Trainer:
             self.generator = Generator(config.generator).to(where)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
-        self.distance = Distance(images.images(), config.pixel_weight)
+        self.distance = distance.build(config, images)
+        layouts = "layout" in config.generator.tasks
+        self.palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
+        self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0)
+        for generator in (self.generator, self.averaged):
+            generator.precision = torch.bfloat16 if config.amp else torch.float32
+            if where.type == "cuda":
+                generator.to(memory_format=torch.channels_last)
+        if config.compile:
+            for level in self.generator.levels:
+                assert isinstance(level, CascadeModule)
+                level.compile_refinement()
 
     def parts(self) -> dict[str, Stateful]:
         """Everything that a round changes."""
@@ -53,24 +73,80 @@ class Trainer:
         """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
         config = self.config
         random = generator_at(config.seed, step, "camnet", self.device)
-        index = torch.randint(len(self.images), (config.batch * config.reuse,), generator=random, device=self.device)
+        x = self.batch(random)
+        tasks = config.generator.tasks
+        degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random)
+        targets = pyramid(x, config.generator.resolutions)
+        codes = self.search(degraded, targets, random)
+        order, fresh = torch.arange(len(x), device=self.device), torch.ones(len(x), dtype=torch.bool, device=self.device)
+        found = last = torch.zeros(len(x), device=self.device)
+        for turn in range(config.reuse):
+            if turn:
+                order = torch.randperm(len(x), generator=random, device=self.device)
+                codes, fresh = self.search_again(codes, last / found, degraded, targets, random)
+            seen = torch.empty_like(last)
+            for rows in order.split(config.batch):
+                some = [t[rows] for t in targets]
+                losses = imle_loss(
+                    self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes]
+                )
+                norm = self.descent.step(losses.mean(), one_cycle(progress))
+                self.average()
+                seen[rows] = losses.detach()
+                yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
+            found, last = torch.where(fresh, seen, found), seen
+
+    def batch(self, random: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+        """Draw the images of a round."""
+        config = self.config
+        index = torch.randint(len(self.images), (config.batch * config.group,), generator=random, device=self.device)
         x = self.images.images(index)
         if config.recolor:
             x = recolor(x, random)
-        corrupted = corrupt(x, training_actions(len(x), config.grid, random))
-        targets = pyramid(x, config.generator.resolutions)
-        codes = search(self.generator, self.distance, corrupted, targets, config.candidates, random)
-        for rows in torch.arange(len(x), device=self.device).split(config.batch):
-            loss = imle_loss(
-                self.generator,
-                self.distance,
-                corrupted.select(rows),
-                [t[rows] for t in targets],
-                [c.select(rows) for c in codes],
-            ).mean()
-            norm = self.descent.step(loss, one_cycle(progress))
-            self.average()
-            yield {"camnet/loss": loss.detach(), "camnet/grad_norm": norm}
+        if config.flip:
+            mirrored = torch.rand(len(x), 1, 1, 1, generator=random, device=self.device) < 0.5
+            x = torch.where(mirrored, x.flip(-1), x)
+        return x
+
+    def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> list[Code]:
+        """The best code of every module for each image."""
+        config = self.config
+        return search(self.generator, self.distance, degraded, targets, config.candidates, random, config.reject)
+
+    def search_again(
+        self,
+        codes: list[Code],
+        fallen: Float[Tensor, " n"],
+        degraded: Degraded,
+        targets: list[Tensor],
+        random: torch.Generator,
+    ) -> tuple[list[Code], Bool[Tensor, " n"]]:
+        """Adaptive IMLE (Aghabozorgi et al. 2023): new codes where the loss has fallen most, the old ones elsewhere.
+
+        A departure: a fixed share of the images stands in for a threshold, so that shapes are fixed and the host need
+        not wait.
+
+        Args:
+            codes: The codes in use.
+            fallen: Each image's loss as a share of what it was when its code was new.
+            degraded: The images.
+            targets: The truth.
+            random: Draws the candidates.
+
+        Returns:
+            The codes to go on with, and which of them are new.
+        """
+        is_new = torch.zeros_like(fallen, dtype=torch.bool)
+        count = round(self.config.adaptive * len(fallen))
+        if not count:
+            return codes, is_new
+        rows = fallen.topk(count, largest=False).indices
+        found = self.search(degraded.select(rows), [t[rows] for t in targets], random)
+        mixed = [
+            Code(old.everywhere.index_copy(0, rows, new.everywhere), old.here.index_copy(0, rows, new.here))
+            for old, new in zip(codes, found, strict=True)
+        ]
+        return mixed, is_new.index_fill(0, rows, True)
 
     @torch.no_grad()
     def average(self) -> None:
@@ -90,6 +166,53 @@ def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tenso
     return torch.where(invert, 1 - x, x)
 
 
+@torch.no_grad()
+def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Restore validation images K times in every task: figures for the curves, and a sample sheet a task.
+
+    The same images, degradations and codes at every call, so that curves and sheets compare.
+    """
+    operator = frozen.FrozenGenerator(trainer.averaged, {})
+    distances, spreads, sheets = [], [], {}
+    for task in dict.fromkeys(trainer.config.generator.tasks):
+        random = generator_at(trainer.config.seed, 0, "watch", trainer.device)
+        degraded = trainer.tasks.draw(task, x, random)
+        samples = operator.views(degraded, k, random)
+        distances.append(torch.stack([trainer.distance(samples[:, j], x) for j in range(k)]))
+        spreads.append(diversity(samples.transpose(0, 1), degraded.touched()))
+        sheets[task] = sheet_grid(x, degraded, samples, distances[-1])
+    drawn = torch.stack(distances)
+    figures = {
+        "camnet/best_distance": drawn.amin(dim=1).mean(),
+        "camnet/mean_distance": drawn.mean(),
+        "camnet/diversity": torch.stack(spreads).mean(),
+    }
+    return figures, sheets
+
+
+def card_of(trainer: Trainer, run: Run, argv: list[str], x: Tensor, provenance: dict[str, Any]) -> dict[str, Any]:
+    """What is written beside the weights: settings, command, time, figures."""
+    config, random = trainer.config, generator_at(trainer.config.seed, 0, "evaluate", trainer.device)
+    operator = frozen.FrozenGenerator(trainer.averaged, {})
+    measured = {
+        name: figures(operator, trainer.distance, x, case(x, random), 16, random)
+        for name, case in tqdm(trainer.tasks.cases().items(), desc="measuring")
+    }
+    return {
+        "generator": asdict(config.generator),
+        "data": {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")},
+        "grids": config.grids,
+        "palette": trainer.palette.colors.tolist() if trainer.palette else None,
+        "command": "python -m camnet.train " + " ".join(argv),
+        "candidates": config.candidates,
+        "steps": run.step,
+        "seconds": round(run.seconds, 1),
+        "distance": trainer.distance.name,
+        "validation": {"images": len(x), "k": 16, "cases": measured},
+        "provenance": provenance,
+    }
+
+
 def main(argv: list[str]) -> None:
     """Train, measure on the validation split, write weights and card."""
     config = read(CamnetConfig, argv, prog="python -m camnet.train", description=str(CamnetConfig.__doc__))
@@ -102,36 +225,28 @@ def main(argv: list[str]) -> None:
             trainer.parts(),
             tags.CAMNET,
             steps=config.steps,
-            stride=config.reuse,  # checkpoints lie between rounds
-            log_every=10 * config.reuse,
-            save_every=100 * config.reuse,
-            show={"camnet/loss": "loss"},
+            stride=config.stride,  # checkpoints lie between rounds
+            log_every=config.log_every * config.stride,
+            save_every=100 * config.stride,
+            show={"camnet/loss": "loss", "camnet/best_distance": "best"},
             max_minutes=config.max_minutes,
             device=where,
         )
+        watched = data.validation.spread(WATCHED)
         with run.logbook:
             for step in run.steps():
                 for values in trainer.round(step, run.progress):
                     run.note(values)
-        operator = frozen.FrozenGenerator(trainer.averaged, {})
-        x = data.validation.images()
-        random = generator_at(config.seed, 0, "evaluate", where)
-        action = training_actions(len(x), config.grid, random)
-        measured = figures(operator, trainer.distance, x, action, k=16, random=random)
-        card = {
-            "generator": asdict(config.generator),
-            "data": asdict(config.data),
-            "command": "python -m camnet.train " + " ".join(argv),
-            "steps": run.step,
-            "seconds": round(run.seconds, 1),
-            "distance": Distance.name,
-            "validation": measured,
-            "provenance": folder.provenance,
-        }
+                if (step // config.stride) % config.picture_every == 0:
+                    curves, sheets = watch(trainer, watched)
+                    run.note(curves)
+                    for task, sheet in sheets.items():
+                        run.logbook.picture(f"samples/{task}", sheet, step)
+        card = card_of(trainer, run, argv, data.validation.spread(MEASURED), folder.provenance)
         frozen.save(trainer.averaged, config.out, card)
     print(f"{config.out}: {run.step} steps in {run.seconds:.0f} s")
-    for name, value in measured.items():
-        print(f"  {name:14s} {value:.4f}")
+    for case, measured in card["validation"]["cases"].items():
+        print(f"  {case:32s} " + "  ".join(f"{name} {measured[name]:.4f}" for name in SHOWN))
 
 
 if __name__ == "__main__":

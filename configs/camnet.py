@@ -7,6 +7,8 @@ from typing import Literal
 from configs.checks import require_range
 from configs.data import DataConfig
 
+Task = Literal["mix", "decompression", "layout"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -22,6 +24,21 @@ class GeneratorConfig:
     """Length of each module's global code (what holds everywhere: colors, style)."""
     spatial_code: int = 1
     """Channels of each module's spatial code (what differs from place to place); 0 for none."""
+    patch: Literal[1, 2] = 1
+    """Side in pixels of the patches that a module works on: with 2 its features have half the resolution of its
+    image, so it can be wider for the same time."""
+    context: bool = False
+    """Whether the modules also see features of the condition, which a network without codes draws from fine to coarse
+    (once an image, however many codes are tried).."""
+    norm: bool = True
+    """Whether blocks begin with GroupNorm. Without it they take two thirds of the time on a CPU."""
+    factors: int = 3
+    """How many downsampling factors of 1, 2, 4, 8, 16 the generator is told apart; 3: up to 4."""
+    tasks: tuple[Task, ...] = ("mix",)
+    """What it restores. mix: hidden cells, downsampling, decolorization and any mix of them, what a policy asks for.
+    decompression: JPEG. layout: synthesis from a map of classes. A task named twice gets twice the training."""
+    layout_classes: int = 8
+    """Classes of the layout task."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -32,11 +49,25 @@ class GeneratorConfig:
             )
         if any(fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)):
             raise ValueError(f"--generator.resolutions: each must be twice the one before, got {self.resolutions}")
+        if self.resolutions[0] % (2 * self.patch) or self.resolutions[0] < 2 * self.patch:
+            raise ValueError(
+                f"--generator.resolutions must begin with a multiple of {2 * self.patch}, got {self.resolutions}"
+            )
         if any(width % 8 for width in self.widths):
             raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
+        if not self.tasks:
+            raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
         require_range("generator.blocks", self.blocks, 1, 64)
         require_range("generator.global-code", self.global_code, 1, 4096)
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
+        require_range("generator.factors", self.factors, 1, 5)
+        require_range("generator.layout-classes", self.layout_classes, 2, 64)
+
+    @property
+    def planes(self) -> dict[Task, int]:
+        """Condition planes of each task, in the order in which they enter: color and factors, quality, classes."""
+        count: dict[Task, int] = {"mix": self.factors, "decompression": 1, "layout": self.layout_classes}
+        return {task: n for task, n in count.items() if task in self.tasks}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +81,48 @@ class CamnetConfig:
     steps: int = 4000
     """Gradient steps. The same command resumes an interrupted training."""
     max_minutes: float = 0.0
-    """End after this many minutes with weights exported; 0: no limit."""
+    """End after this many minutes, annealed and with weights exported: the step size follows the clock where the
+    minutes will be over before the steps. 0: no limit."""
     batch: int = 64
     """Images a gradient step."""
-    reuse: int = 4
-    """Gradient steps on each found set of codes: one search serves batch x reuse images."""
+    group: int = 4
+    """Batches searched together."""
+    reuse: int = 1
+    """Gradient steps on each found code: a round is one search and group x reuse steps."""
     candidates: tuple[int, ...] = (32, 8, 4)
     """Codes tried an image at each module (m). All ones: plain regression, the control."""
-    grid: int = 4
-    """Grid of the training masks; the policy's."""
+    adaptive: float = 0.0
+    """Adaptive IMLE: before each further pass over a round's images, search again for this share of them, those whose
+    loss has fallen most; the rest keep their codes. Needs --reuse 2 or more. In [0, 1]."""
+    reject: float = 0.0
+    """RS-IMLE: leave out candidates that are nearer to the truth than this distance. 0: take the nearest."""
+    grids: tuple[int, ...] = (4,)
+    """Grids of the training masks, drawn image by image; each divides the last."""
+    pure: float = 0.0
+    """Share of images in the mix task that lose one thing only: cells, color or detail."""
     recolor: bool = False
     """Permute color channels and invert images while training: right where any color may occur, as on digits."""
+    flip: bool = False
+    """Mirror half of the images while training: right for photographs."""
     learning_rate: float = 2e-3
     """Peak step size of AdamW under a one-cycle schedule."""
     ema: float = 0.999
     """Decay of the averaged weights, which are what is exported."""
+    features: tuple[Literal["classifier", "lpips"], ...] = ()
+    """Features that the training distance adds to its random ones. classifier: of a small classifier, trained first on
+    the same images. lpips: of VGG16, from --lpips."""
+    lpips: Path = Path()
+    """Local safetensors file with LPIPS weights (docs/camnet.md says how to make it); for --features lpips alone."""
     pixel_weight: float = 1.0
     """Weight of the pixel L1 term beside the perceptual features in the distance."""
+    amp: bool = False
+    """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
+    compile: bool = False
+    """Compile the modules with torch.compile: slow to start, faster in long trainings. Needs a C++ compiler."""
+    log_every: int = 10
+    """Rounds between points of the curves."""
+    picture_every: int = 100
+    """Rounds between sample sheets and validation figures in TensorBoard."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -84,12 +140,36 @@ class CamnetConfig:
             raise ValueError(
                 f"--generator.resolutions must end at --data.size {self.data.size}, got {self.generator.resolutions}"
             )
+        if not self.grids or any(self.grids[-1] % grid for grid in self.grids) or self.data.size % self.grids[-1]:
+            raise ValueError(
+                f"--grids: each must divide the last, and the last --data.size {self.data.size}, got {self.grids}"
+            )
+        if self.data.size % 2 ** (self.generator.factors - 1):
+            raise ValueError(
+                f"--generator.factors {self.generator.factors} means downsampling by up to "
+                f"{2 ** (self.generator.factors - 1)}, which does not divide --data.size {self.data.size}"
+            )
+        if self.adaptive and self.reuse < 2:
+            raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
+        if ("lpips" in self.features) != (self.lpips != Path()):
+            raise ValueError("--features lpips and --lpips FILE need one another")
         for count in self.candidates:
             require_range("candidates", count, 1, 1e5)
         require_range("steps", self.steps, 1, 1e9)
         require_range("batch", self.batch, 2, 1e6)
+        require_range("group", self.group, 1, 1e4)
         require_range("reuse", self.reuse, 1, 1e4)
+        require_range("adaptive", self.adaptive, 0, 1)
+        require_range("reject", self.reject, 0, 1e6)
+        require_range("pure", self.pure, 0, 1)
         require_range("ema", self.ema, 0, 0.999999)
         require_range("learning-rate", self.learning_rate, 0, 1)
         require_range("pixel-weight", self.pixel_weight, 0, 100)
+        require_range("log-every", self.log_every, 1, 1e9)
+        require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)
+
+    @property
+    def stride(self) -> int:
+        """Gradient steps of one round: one search and what is learned from it."""
+        return self.group * self.reuse

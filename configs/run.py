@@ -194,8 +194,10 @@ class RunConfig:
     """Folder of the run under --runs; made from data, reward and seed where empty."""
     runs: Path = Path("runs")
     """Where run folders are kept."""
-    generator: str = "digits"
-    """The frozen CAMNet: a name shipped in camnet/weights, or the path of a .safetensors file."""
+    generator: str = "auto"
+    """The frozen decorruptor. auto: the CAMNet shipped for these images. A name in camnet/weights, or the path of a
+    .safetensors file: that CAMNet. erase, mean, blur, noise: a plain fill in place of a generator, as a control.
+    package.module:factory: your own (docs/bring-your-own.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where everything lives; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)

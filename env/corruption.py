@@ -1,20 +1,26 @@
 r"""Corruption: what an action deletes from an image, and how a restoration keeps the rest exactly.
 
 A corruption is the orthogonal projection P = M D Y of an image x: Y averages the color channels (decolorize), D
-averages blocks of s x s pixels (downsample), M zeroes hidden cells (mask). Cells are whole blocks, so the three
-commute and P P = P. The corrupted image is P x; what it deleted is x - P x. A restoration x̂ is made consistent by
-putting back what was kept: P x + t (x̂ - P x̂), where 0 <= t <= 1 shrinks the free part just enough to stay in [0, 1].
+averages blocks of s x s pixels (downsample), M zeroes hidden cells (mask). A block that a hidden cell touches is hidden
+whole, so the three commute and P P = P. The corrupted image is P x; what it deleted is x - P x. A restoration x̂ is made
+consistent by putting back what was kept: P x + t (x̂ - P x̂), where 0 <= t <= 1 shrinks the free part just enough to stay
+in [0, 1].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-FACTORS = (1, 2, 4)
-"""Downsampling factors an action chooses from by index."""
+from configs.camnet import Task
+
+FACTORS = (1, 2, 4, 8, 16)
+"""Downsampling factors an action chooses from by index; one that does not divide the image's side acts
+as the largest that does. A policy chooses among the first three."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Corrupted:
         action: What was deleted.
     """
 
+    task: ClassVar[Task] = "mix"
     kept: Float[Tensor, "n 3 h w"]
     hidden: Float[Tensor, "n 1 h w"]
     action: Action
@@ -75,6 +82,24 @@ class Corrupted:
             self.kept.repeat(times, 1, 1, 1), self.hidden.repeat(times, 1, 1, 1), self.action.repeated(times)
         )
 
+    def planes(self) -> Float[Tensor, "n p 1 1"]:
+        """What was deleted everywhere, one 0-or-1 plane each: color, then each downsampling factor above 1."""
+        action = self.action
+        flags = [action.decolorize] + [action.downsample == index for index in range(1, len(FACTORS))]
+        return torch.stack(flags, dim=1).float()[:, :, None, None]
+
+    def touched(self) -> Bool[Tensor, "n 1 h w"]:
+        """The pixels from which something was deleted."""
+        return self.hidden.bool() | (self.action.decolorize | (self.action.downsample > 0)).view(-1, 1, 1, 1)
+
+    def make_consistent(self, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Put back exactly what was kept (`make_consistent`)."""
+        return make_consistent(restored, self)
+
+    def residual(self, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+        """Largest absolute deviation of each image's kept part."""
+        return (_project(restored, self.hidden, self.action) - self.kept).abs().amax(dim=(1, 2, 3))
+
 
 def to_pixels(mask: Bool[Tensor, "n g g"], size: int) -> Float[Tensor, "n 1 h w"]:
     """Spread the bits of a grid over the pixels of its cells (1 = hidden)."""
@@ -89,21 +114,22 @@ def corrupt(x: Float[Tensor, "n 3 h w"], action: Action) -> Corrupted:
 
     Args:
         x: Images in [0, 1], square.
-        action: One corruption an image; cells must be whole multiples of the largest downsampling factor.
+        action: One corruption an image.
 
     Returns:
         The corrupted images with their planes. An action that deletes nothing returns the images bit for bit.
 
     Raises:
-        ValueError: If the grid's cells are no multiples of the largest downsampling factor.
+        ValueError: If the grid does not divide the images into cells of equal size.
     """
     size, grid = x.shape[-1], action.mask.shape[-1]
-    if size % grid or (size // grid) % max(FACTORS):
-        raise ValueError(
-            f"a {grid} x {grid} grid on {size} x {size} images makes cells that downsampling by {max(FACTORS)} would "
-            f"straddle; choose a grid that divides {size // max(FACTORS)}"
-        )
+    if size % grid:
+        raise ValueError(f"a {grid} x {grid} grid does not divide images of {size} x {size} pixels")
     hidden = to_pixels(action.mask, size)
+    for index, factor in _factors(size):
+        if (size // grid) % factor:  # a cell may hide a part of a block
+            chosen = (action.downsample >= index).view(-1, 1, 1, 1)
+            hidden = torch.where(chosen, _upsample(F.max_pool2d(hidden, factor), factor), hidden)
     return Corrupted(kept=_project(x, hidden, action), hidden=hidden, action=action)
 
 
@@ -136,19 +162,35 @@ def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], acti
     """P x = M D Y x. Selects, never multiplies, so that hidden values (NaN too) cannot leak."""
     gray = action.decolorize.view(-1, 1, 1, 1)
     x = torch.where(gray, x.mean(dim=1, keepdim=True).expand_as(x), x)
-    for index, factor in enumerate(FACTORS[1:], start=1):
-        chosen = (action.downsample == index).view(-1, 1, 1, 1)
-        x = torch.where(chosen, _upsample(F.avg_pool2d(x, factor), factor), x)
+    x = _blockwise(F.avg_pool2d, x, action.downsample)
     return torch.where(hidden.bool(), torch.zeros_like(x), x)
 
 
 def _block_max(x: Float[Tensor, "n 1 h w"], downsample: Int[Tensor, " n"]) -> Float[Tensor, "n 1 h w"]:
     """Each block's maximum, spread over the block; blocks are those of the image's downsampling factor."""
-    result = x
-    for index, factor in enumerate(FACTORS[1:], start=1):
-        chosen = (downsample == index).view(-1, 1, 1, 1)
-        result = torch.where(chosen, _upsample(F.max_pool2d(x, factor), factor), result)
+    return _blockwise(F.max_pool2d, x, downsample)
+
+
+def _blockwise(
+    pool: Callable[[Tensor, int], Tensor], x: Float[Tensor, "n c h w"], downsample: Int[Tensor, " n"]
+) -> Float[Tensor, "n c h w"]:
+    """Pool each image over blocks of its own factor and spread the values over the blocks.
+
+    Pools by 2 again and again (pairwise sums: little rounding), then spreads from coarse to fine: each image's values
+    wait at the resolution of its factor, and all are doubled together.
+    """
+    pooled = [x]
+    for _ in _factors(x.shape[-1]):
+        pooled.append(pool(pooled[-1], 2))
+    result = pooled[-1]
+    for index in reversed(range(len(pooled) - 1)):
+        result = torch.where((downsample > index).view(-1, 1, 1, 1), _upsample(result, 2), pooled[index])
     return result
+
+
+def _factors(size: int) -> list[tuple[int, int]]:
+    """Index and value of the factors above 1 that divide an image's side; each is twice the one before."""
+    return [(index, factor) for index, factor in enumerate(FACTORS) if factor > 1 and size % factor == 0]
 
 
 def _upsample(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:

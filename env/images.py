@@ -1,20 +1,39 @@
 """Image sets: held whole on the device as bytes, split once, batched as a pure function of (seed, step)."""
 
+import pickle
+import sys
+import tarfile
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms.v2.functional import resize
 
 from configs.data import DataConfig
+from configs.errors import UsageError
+from env import folders
 from training.seeding import generator_at
 
+CPU = torch.device("cpu")
 VALIDATION_IMAGES = 300
 TEST_IMAGES = 500
+"""Both of the digits; other sets come with test images, or are split by shares."""
+VALIDATION_DIVISOR = 10
+"""One training image in so many is held out for validation (CIFAR, STL-10)."""
 MIN_CONTRAST = 0.25
 """Smallest difference in luma between a digit and its ground, so that no digit is legible by color alone."""
+CHUNK = 1000
+"""Images that are resized at once, so that no second copy of a set is made."""
+UNREADABLE = (
+    *(RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError),
+    *(pickle.UnpicklingError, tarfile.TarError),
+)
+"""What torchvision raises where files are missing or damaged, or a download fails."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +69,126 @@ class ImageSet:
         order = torch.randperm(len(self), generator=generator, device=self.pixels.device)
         return self.images(order[position * size : (position + 1) * size])
 
+    def spread(self, count: int) -> Float[Tensor, "b 3 h w"]:
+        """At most `count` images, evenly spread over the set (a folder's are sorted by class); 0: all."""
+        wanted = min(count, len(self)) or len(self)
+        rows = torch.linspace(0, len(self) - 1, wanted, device=self.pixels.device, dtype=torch.float64)
+        return self.images(rows.round().long())
+
 
 @dataclass(frozen=True)
 class Splits:
-    """One image set, split for learning, for the reward and for the final figures."""
+    """One image set, split for learning, for the reward and for the final figures.
+
+    Attributes:
+        train: For learning.
+        validation: For the reward's reference and for choosing settings.
+        test: For the final figures alone.
+        classes: Names in the order of the labels.
+    """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
+    classes: tuple[str, ...] = ()
+
+
+class Part(NamedTuple):
+    """What becomes one split: rows of some source, at its own size and with its own labels."""
+
+    pixels: UInt8[Tensor, "n 3 h w"]
+    labels: Int[Tensor, " n"]
+    rows: Int[Tensor, " m"]
 
 
 def load(config: DataConfig, device: torch.device) -> Splits:
-    """Load and split the configured image set onto the device."""
+    """Load and split the configured image set onto the device.
+
+    CIFAR and STL-10 are tested on the official test images; a tenth of the training images, drawn by --data.seed, is
+    for validation. The unlabelled images of STL-10 are not used. The classes of --data.classes are taken out of the
+    same splits, so that a test image of the whole set is never a training image of a part of it.
+
+    Args:
+        config: Which set, at which size.
+        device: Where all of it is kept, as bytes.
+
+    Returns:
+        The splits, with images of `config.size` pixels and labels 0 to k - 1.
+
+    Raises:
+        UsageError: If files are missing or damaged, a class is unknown, or a split would be empty.
+    """
+    if config.name == "imagefolder":
+        names, folder_parts = folders.read(config)
+        train, validation, test = (ImageSet(pixels.to(device), labels.to(device)) for pixels, labels in folder_parts)
+    else:
+        all_names, parts = _digits(config) if config.name == "digits" else _archived(config)
+        chosen = config.chosen(all_names)
+        names = tuple(all_names[position] for position in chosen)
+        renumbered = torch.full((len(all_names),), -1)
+        renumbered[list(chosen)] = torch.arange(len(chosen))
+        train, validation, test = (_gathered(part, renumbered, config.size, device) for part in parts)
+    if len(names) == 1:
+        print(
+            f"--data {config.name}: {names[0]} is the only class. A CAMNet needs no more, but kNN and linear accuracy "
+            "say nothing",
+            file=sys.stderr,
+        )
+    return Splits(train, validation, test, names)
+
+
+def _gathered(part: Part, renumbered: Int[Tensor, " classes"], size: int, device: torch.device) -> ImageSet:
+    """Take the part's rows without those whose new label is -1, and resize them."""
+    labels = renumbered[part.labels[part.rows]]
+    rows, labels = part.rows[labels >= 0], labels[labels >= 0]
+    pixels = torch.empty(len(rows), 3, size, size, dtype=torch.uint8, device=device)
+    for place, some in zip(pixels.split(CHUNK), rows.split(CHUNK), strict=True):
+        images = part.pixels[some]
+        place.copy_(images if images.shape[-1] == size else resize(images, [size, size], antialias=True))
+    return ImageSet(pixels, labels.to(device))
+
+
+def _digits(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
     pixels, labels = colored_digits(config.size, config.seed)
-    order = torch.randperm(len(labels), generator=generator_at(config.seed, 0, "split", torch.device("cpu")))
+    order = torch.randperm(len(labels), generator=generator_at(config.seed, 0, "split", CPU))
     held_out = VALIDATION_IMAGES + TEST_IMAGES
     parts = order[held_out:], order[:VALIDATION_IMAGES], order[VALIDATION_IMAGES:held_out]
-    return Splits(*(ImageSet(pixels[part].to(device), labels[part].to(device)) for part in parts))
+    return tuple(map(str, range(10))), [Part(pixels, labels, rows) for rows in parts]
+
+
+def _archived(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
+    """Read CIFAR or STL-10: names of the classes, and the parts for training, validation and test."""
+    names, pixels, labels = _official(config, "train")
+    _, test_pixels, test_labels = _official(config, "test")
+    order = torch.randperm(len(labels), generator=generator_at(config.seed, 0, "split", CPU))
+    held_out = len(labels) // VALIDATION_DIVISOR
+    parts = [Part(pixels, labels, rows) for rows in (order[held_out:], order[:held_out])]
+    return names, [*parts, Part(test_pixels, test_labels, torch.arange(len(test_labels)))]
+
+
+def _official(config: DataConfig, split: str) -> tuple[tuple[str, ...], UInt8[Tensor, "n 3 h w"], Int[Tensor, " n"]]:
+    """Read the official `train` or `test` images through torchvision, which checks the files' hashes first."""
+    kinds: dict[str, Any] = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}
+    kind = kinds[config.name]
+    which = {"split": split} if config.name == "stl10" else {"train": split == "train"}
+    folder = config.root / kind.base_folder
+    if not config.download and not folder.is_dir():
+        raise UsageError(
+            f"--data {config.name}: there is no {folder}. Give the folder that holds {kind.base_folder} with "
+            "--data.root, or add --data.download True"
+        )
+    try:
+        found = kind(config.root, download=config.download, **which)
+        pixels = torch.from_numpy(found.data)
+        labels = torch.as_tensor(found.targets if hasattr(found, "targets") else found.labels).long()
+        names = tuple(found.classes)
+    except UNREADABLE as error:
+        raise UsageError(
+            f"--data {config.name}: the files in {folder} are incomplete or damaged, or could not be downloaded "
+            f"({' '.join(str(error).split())}). Remove {folder} and add --data.download True, or give another "
+            "--data.root"
+        ) from error
+    return names, pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2), labels
 
 
 def colored_digits(size: int, seed: int) -> tuple[UInt8[Tensor, "n 3 h w"], Int[Tensor, " n"]]:
@@ -85,7 +207,7 @@ def colored_digits(size: int, seed: int) -> tuple[UInt8[Tensor, "n 3 h w"], Int[
     source = load_digits()
     ink = torch.from_numpy(source.images).float().unsqueeze(1) / 16
     ink = F.interpolate(ink, size=(size, size), mode="bilinear", align_corners=False)
-    generator = generator_at(seed, 0, "colors", torch.device("cpu"))
+    generator = generator_at(seed, 0, "colors", CPU)
     n = len(ink)
     # Rejection by the first of 64 draws with enough contrast; all 64 fail for one image in 10^15.
     draws = torch.rand(n, 64, 2, 3, generator=generator)

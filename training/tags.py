@@ -24,7 +24,18 @@ RUN = frozenset(
         "views",
     }
 )
-CAMNET = frozenset({"camnet/loss", "camnet/grad_norm"})
+CAMNET = frozenset(
+    {
+        "camnet/loss",
+        "camnet/grad_norm",
+        "camnet/best_distance",
+        "camnet/mean_distance",
+        "camnet/diversity",
+        "samples/mix",
+        "samples/decompression",
+        "samples/layout",
+    }
+)
 
 PANELS = {
     "reward": ["reward/raw", "reward/average"],

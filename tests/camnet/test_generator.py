@@ -128,11 +128,11 @@ def test_the_condition_averages_visible_pixels_alone():
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[0, 0, 0] = mask[0, 2, 2] = mask[0, 2, 3] = mask[0, 3, 2] = mask[0, 3, 3] = True
     corrupted = corrupt(x, Action(mask, torch.tensor([0]), torch.tensor([True])))
-    planes = condition_at(corrupted, 2)  # four cells a position
+    planes = condition_at(corrupted, corrupted.planes(), 2, 1)  # four cells a position
     assert torch.allclose(planes[0, :3], torch.tensor([[0.5, 0.5], [0.5, 0.0]]).expand(3, 2, 2))
     assert torch.allclose(planes[0, 3], torch.tensor([[0.25, 0.0], [0.0, 1.0]]))
     assert (planes[0, 4] == 1).all()
     for index in range(1, len(FACTORS)):
         other = corrupt(x, Action(mask, torch.tensor([index]), torch.tensor([False])))
-        flags = condition_at(other, 4)[0, 4:].amax(dim=(1, 2)).tolist()
+        flags = condition_at(other, other.planes(), 4, 1)[0, 4:].amax(dim=(1, 2)).tolist()
         assert flags == [0.0] + [float(index == i) for i in range(1, len(FACTORS))]

@@ -5,7 +5,8 @@ import torch
 
 from camnet.distance import Distance
 from camnet.generator import Generator
-from camnet.imle import imle_loss, pyramid, search, training_actions
+from camnet.imle import imle_loss, pyramid, search
+from camnet.tasks import training_actions
 from configs.camnet import GeneratorConfig
 from env.corruption import corrupt
 from training.descent import Descent
@@ -29,7 +30,7 @@ def generator():
 
 def problem(n, seed=2):
     x = images(n)
-    corrupted = corrupt(x, training_actions(n, 4, torch.Generator().manual_seed(seed)))
+    corrupted = corrupt(x, training_actions(n, (4,), torch.Generator().manual_seed(seed)))
     return Distance(x, 1.0), corrupted, pyramid(x, CONFIG.resolutions)
 
 
@@ -131,7 +132,7 @@ def test_the_distance_is_zero_at_the_truth_alone_and_symmetric():
 
 
 def test_training_sees_every_mix_that_a_policy_may_ask_for():
-    a = training_actions(4000, 4, torch.Generator().manual_seed(0))
+    a = training_actions(4000, (4,), torch.Generator().manual_seed(0))
     ratio = a.mask_ratio
     assert 0.2 < (ratio == 0).float().mean() < 0.35
     assert (ratio > 0.9).any()

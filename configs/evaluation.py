@@ -1,0 +1,55 @@
+"""What camnet.evaluate is told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from configs.checks import require_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Measure a frozen generator on each case of each task that it was trained on."""
+
+    generator: str = "digits"
+    """Shipped weights by name, or the path of a .safetensors file. Its card says which images it is measured on."""
+    against: tuple[str, ...] = ()
+    """Further weights, named likewise, measured on the same degraded images: one more row a case."""
+    split: Literal["validation", "test"] = "test"
+    """Which images: validation for choosing between settings, test for figures that are reported."""
+    images: int = 1000
+    """How many of them, evenly spread over the split; 0: all."""
+    k: int = 16
+    """Restorations of each image (K)."""
+    batch: int = 100
+    """Images restored at once, K times each: bounds the memory. The codes drawn depend on it."""
+    seed: int = 0
+    """Draws degradations and codes."""
+    cases: tuple[str, ...] = ()
+    """Cases by name, such as colorization or 'inpainting 50 %'. Empty: all that the generator is trained for."""
+    out: Path = Path()
+    """Folder for figures.json, table.md and sheet.png, which are written anew. Empty: runs/evaluate-<generator>."""
+    data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path("data")
+    """Where the image files lie, as in camnet.train --data.root; set, size, classes and split are the card's."""
+    download: Annotated[bool, arg(aliases=["--data.download"])] = False
+    """Download the set into the root if it is not there (cifar10, cifar100, stl10)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto takes the GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        """Name the folder after the generator where none is given, and check the bounds."""
+        if not self.generator:
+            raise ValueError("--generator needs the name of shipped weights or the path of a .safetensors file")
+        if self.out == Path():
+            object.__setattr__(self, "out", Path("runs") / f"evaluate-{stem(self.generator)}")
+        require_range("images", self.images, 0, 1e9)
+        require_range("k", self.k, 2, 1000)
+        require_range("batch", self.batch, 1, 1e5)
+        require_range("seed", self.seed, 0, 2**31)
+
+
+def stem(generator: str) -> str:
+    """The short name of weights: the file's, without folder and ending."""
+    return Path(generator).name.removesuffix(".safetensors")

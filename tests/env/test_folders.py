@@ -1,0 +1,338 @@
+"""Image folders: which files are read, how they are split and decoded, and what is said of the rest."""
+
+import io
+import os
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.data import DataConfig
+from configs.errors import UsageError
+from env import folders
+from env.folders import HELD_OUT, UNSPLIT, decode, found, part
+from env.images import load
+
+CPU = torch.device("cpu")
+
+
+def picture(path, color=(0, 0, 0), size=(16, 16), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, color).save(path)
+    return path
+
+
+def fill(root, classes=("ant", "bee"), n=40):
+    """A folder for each class; the color says class and number."""
+    for label, name in enumerate(classes):
+        for number in range(n):
+            picture(root / name / f"{number:03}.png", (10 * label, number, 200))
+    return root
+
+
+def config(root, **settings):
+    return DataConfig(name="imagefolder", root=root, **{"size": 16, **settings})
+
+
+def colors(splits):
+    """(class by color, number, label) of each image, by part."""
+    return [
+        [(*p[:2].tolist(), int(label)) for p, label in zip(part.pixels[:, :, 3, 3], part.labels, strict=True)]
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+
+
+def test_an_unsplit_folder_is_split_by_the_paths_of_its_files(tmp_path):
+    splits = load(config(fill(tmp_path)), CPU)
+    assert splits.classes == ("ant", "bee")
+    everything = [image for images in colors(splits) for image in images]
+    assert sorted(everything) == [(10 * label, number, label) for label in range(2) for number in range(40)]
+    for position, images in enumerate(colors(splits)):
+        assert images == sorted(images)  # by class, then path
+        for _, number, label in images:
+            assert part(Path(splits.classes[label], f"{number:03}.png"), 0, UNSPLIT) == position
+
+
+def test_the_split_does_not_depend_on_other_files_or_on_where_the_folder_lies(tmp_path):
+    few, more = (
+        colors(load(config(fill(tmp_path / "a", n=40)), CPU)),
+        colors(load(config(fill(tmp_path / "b", n=60)), CPU)),
+    )
+    for some, all_of_them in zip(few, more, strict=True):
+        assert [image for image in all_of_them if image[1] < 40] == some
+    assert colors(load(config(tmp_path / "a", seed=1), CPU)) != few
+
+
+def test_the_shares_are_as_said():
+    paths = [Path("class", f"{i}.jpg") for i in range(4000)]
+    shares = [
+        [part(path, 0, ends) for path in paths].count(place) / 4000
+        for ends in (UNSPLIT, HELD_OUT)
+        for place in range(3)
+    ]
+    assert shares == pytest.approx([0.8, 0.05, 0.15, 0.9, 0.1, 0], abs=0.02)
+
+
+def test_a_files_part_is_the_same_on_every_machine():
+    assert [part(Path("ant", f"{i}.png"), 0, UNSPLIT) for i in range(20)] == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        2,
+        2,
+        0,
+        0,
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        2,
+        0,
+    ]
+    composed, decomposed = Path("caf\u00e9.png"), Path("cafe\u0301.png")
+    ends = tuple(np.linspace(0.001, 1, 1000))
+    assert part(composed, 0, ends) == part(decomposed, 0, ends)
+    assert part(Path(os.fsdecode(b"\xff.png")), 0, ends) < 1000  # no valid UTF-8
+
+
+@pytest.mark.parametrize("held", ["test", "val"])
+def test_a_folder_split_into_train_and_test_keeps_its_test_images(tmp_path, held):
+    fill(tmp_path / "train", n=30)
+    fill(tmp_path / held, n=5)
+    splits = load(config(tmp_path), CPU)
+    train, validation, test = colors(splits)
+    assert sorted(test) == [(10 * label, number, label) for label in range(2) for number in range(5)]
+    assert sorted(train + validation) == [(10 * label, number, label) for label in range(2) for number in range(30)]
+    assert 0 < len(validation) < 15
+    assert all(
+        part(Path(splits.classes[label], f"{number:03}.png"), 0, HELD_OUT) == 1 for _, number, label in validation
+    )
+
+
+def test_all_three_splits_are_taken_as_they_are(tmp_path):
+    for name, n in (("train", 9), ("val", 4), ("test", 2)):
+        fill(tmp_path / name, n=n)
+    assert [len(images) for images in colors(load(config(tmp_path), CPU))] == [18, 8, 4]
+
+
+def test_classes_are_chosen_and_numbered_anew(tmp_path):
+    fill(tmp_path, ("ant", "bee", "cow"))
+    (tmp_path / "empty").mkdir()  # not asked for, so it does not matter
+    splits = load(config(tmp_path, classes=("cow", "0")), CPU)
+    assert splits.classes == ("cow", "ant")
+    assert {(red, label) for images in colors(splits) for red, _, label in images} == {(20, 0), (0, 1)}
+    with pytest.raises(UsageError, match="nearest is cow"):
+        load(config(tmp_path, classes=("crow",)), CPU)
+
+
+def test_only_image_files_count_however_deep(tmp_path):
+    picture(tmp_path / "ant" / "b" / "deep.JPEG")
+    picture(tmp_path / "ant" / "a.png")
+    picture(tmp_path / "linked" / "far.bmp")
+    (tmp_path / "ant" / "c").symlink_to(tmp_path / "linked")
+    for name in ("notes.txt", "image.gif", "._a.png", ".cache/thumb.png"):
+        path = tmp_path / "ant" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"nothing")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "readme.png").write_bytes(b"no class")
+    names, files = found(config(tmp_path))
+    assert names == ("ant", "linked")
+    listed = sorted(file.path.relative_to(tmp_path).as_posix() for file in files)
+    assert listed == ["ant/a.png", "ant/b/deep.JPEG", "ant/c/far.bmp", "linked/far.bmp"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "rgb"),
+    [
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("LA", (9, 0), (9, 9, 9)),
+        ("I;16", 257 * 100 + 129, (101, 101, 101)),
+        ("I;16", 65535, (255, 255, 255)),
+        ("I", 257 * 3, (3, 3, 3)),
+        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path, mode, color, rgb):
+    pixels, small = decode(picture(tmp_path / "x.tif", color, mode=mode), 16)
+    assert pixels.shape == (3, 16, 16)
+    assert pixels.dtype == np.uint8
+    assert not small
+    assert (pixels == np.reshape(rgb, (3, 1, 1))).all()
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    image = Image.new("RGB", (16, 16), (250, 0, 0)).quantize()
+    image.save(tmp_path / "p.png", transparency=bytes([7, 9]))
+    pixels, _ = decode(tmp_path / "p.png", 16)
+    assert pixels[:, 5, 5].tolist() == [250, 0, 0]
+
+
+@pytest.mark.parametrize(("mode", "color"), [("F", 0.5), ("I", 70000), ("I", -1)])
+def test_pixels_of_unknown_range_are_not_guessed_at(tmp_path, mode, color):
+    with pytest.raises(ValueError, match="unknown range"):
+        decode(picture(tmp_path / "x.tif", color, mode=mode), 16)
+
+
+def test_exif_says_which_side_is_up(tmp_path):
+    image = Image.new("RGB", (16, 16))
+    image.paste((255, 255, 255), (0, 0, 16, 4))  # white on top as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise: the top becomes the right
+    image.save(tmp_path / "x.png", exif=exif)
+    pixels, _ = decode(tmp_path / "x.png", 16)
+    assert (pixels[0, :, 12:] == 255).all()
+    assert (pixels[0, :, :12] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 16), (16, 40), (80, 32), (32, 80), (33, 20)])
+def test_the_central_square_is_kept(tmp_path, shape):
+    image = Image.new("RGB", shape, (0, 0, 0))
+    short = min(shape)
+    left, top = (shape[0] - short) // 2, (shape[1] - short) // 2
+    image.paste((255, 255, 255), (left, top, left + short, top + short))
+    image.save(tmp_path / "x.png")
+    pixels, small = decode(tmp_path / "x.png", 16)
+    assert pixels.shape == (3, 16, 16)
+    assert (pixels == 255).all()
+    assert not small
+
+
+def test_shrinking_is_antialiased_and_equal_sizes_stay_bit_for_bit(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    assert np.array_equal(decode(tmp_path / "noise.png", 64)[0], pixels.transpose(2, 0, 1))
+    assert decode(tmp_path / "noise.png", 16)[0].std() < 0.4 * pixels.std()  # picking pixels would keep all of it
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_to_nearly_the_same(tmp_path):
+    cells = np.random.default_rng(0).integers(60, 200, (64, 64), dtype=np.uint8)
+    image = Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).convert("RGB")
+    image.save(tmp_path / "x.jpg", quality=95)
+    image.save(tmp_path / "x.png")
+    jpeg, png = (decode(tmp_path / name, 128)[0].astype(int) for name in ("x.jpg", "x.png"))
+    assert np.abs(jpeg - png).mean() < 3  # decoded at 64 pixels it would be far blurrier
+
+
+def test_small_images_are_upsampled_and_counted(tmp_path, capsys):
+    fill(tmp_path)
+    picture(tmp_path / "ant" / "small.png", size=(16, 40))
+    picture(tmp_path / "ant" / "large.png", size=(32, 24))
+    splits = load(config(tmp_path, size=24), CPU)
+    assert splits.train.pixels.shape[1:] == (3, 24, 24)
+    assert "81 of 82 images" in capsys.readouterr().err
+    load(config(tmp_path, size=16), CPU)
+    assert capsys.readouterr().err == ""
+
+
+def truncated(path):
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "JPEG")
+    path.write_bytes(stream.getvalue()[: len(stream.getvalue()) // 2])
+
+
+def test_damaged_images_are_left_out_and_named(tmp_path, capsys):
+    whole = colors(load(config(fill(tmp_path)), CPU))
+    truncated(tmp_path / "ant" / "0_cut.jpg")
+    for number in range(6):
+        (tmp_path / "bee" / f"bad{number}.png").write_bytes(b"" if number else b"\x89PNG\r\n\x1a\n" + b"x" * 99)
+    assert capsys.readouterr().err == ""
+    assert colors(load(config(tmp_path), CPU)) == whole
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"skipped 7 damaged images of {tmp_path}: ")
+    assert "bee/bad" in line
+    assert line.endswith(" and 2 more")
+
+
+def test_a_folder_that_is_mostly_damaged_is_refused(tmp_path):
+    fill(tmp_path, n=30)
+    for number in range(60):
+        (tmp_path / "ant" / f"bad{number}.png").write_bytes(b"")
+    load(config(tmp_path), CPU)  # half is not most
+    (tmp_path / "bee" / "bad.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"61 of 121 images are damaged: .*bad\d+.png.* and 56 more \(cannot identify"):
+        load(config(tmp_path), CPU)
+
+
+def test_odd_metadata_does_not_condemn_an_image(tmp_path, capsys):
+    fill(tmp_path)
+    exif = b"Exif\x00\x00II*\x00" + struct.pack("<IHHHII", 8, 1, 0x0132, 2, 999, 5000)  # text beyond the end
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(tmp_path / "ant" / "odd.jpg", exif=exif)
+    splits = load(config(tmp_path), CPU)
+    assert sum(map(len, colors(splits))) == 81
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda root: root.rmdir(), "no such folder"),
+        (lambda root: (root.rmdir(), root.write_text("file")), "no such folder"),
+        (lambda root: None, "holds 0 images and no folders"),
+        (lambda root: picture(root / "a.png"), "holds 1 images and no folders.* each class"),
+        (lambda root: (fill(root), (root / "cow").mkdir()), "cow holds no image .*--data.classes"),
+        (lambda root: fill(root / "train"), "no test/ beside train/. Give .*train"),
+        (lambda root: (fill(root / "train"), fill(root / "test", ("ant", "cow"))), "test holds the class cow, which"),
+        (lambda root: (fill(root / "train"), (root / "test").mkdir()), "none of the 80 images fell to test"),
+        (lambda root: fill(root, n=1), "none of the 2 images fell to .*more images"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_named_with_a_remedy(tmp_path, build, message):
+    root = tmp_path / "set"
+    root.mkdir()
+    build(root)
+    with pytest.raises(UsageError, match=f"--data.root {root}: .*{message}") as caught:
+        load(config(root), CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+    tmp_path.chmod(0o300)
+    with pytest.raises(UsageError, match="may not be read"):
+        load(config(tmp_path), CPU)
+
+
+def test_one_class_is_enough_and_noted(tmp_path, capsys):
+    splits = load(config(fill(tmp_path, ("all",), 60)), CPU)
+    assert splits.classes == ("all",)
+    assert "all is the only class" in capsys.readouterr().err
+
+
+def test_the_order_does_not_depend_on_the_threads(tmp_path, monkeypatch):
+    fill(tmp_path)
+    expected = colors(load(config(tmp_path), CPU))
+    monkeypatch.setattr(folders, "CHUNK", 3)
+    never, prompt = threading.Event(), folders.decode
+
+    def late(path, size):
+        """The first file is the last to be done."""
+        if path.name == "000.png":
+            never.wait(0.2)
+        return prompt(path, size)
+
+    monkeypatch.setattr(folders, "decode", late)
+    assert colors(load(config(tmp_path), CPU)) == expected
+
+
+def test_many_files_are_read_under_a_progress_bar(tmp_path, monkeypatch, capsys):
+    fill(tmp_path)
+    load(config(tmp_path), CPU)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(folders, "PROGRESS", 79)
+    load(config(tmp_path), CPU)
+    assert "/80 [" in capsys.readouterr().err
