@@ -7,12 +7,14 @@ paid its own share of its slope (README, "Why the reward is measured where it is
 """
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from camnet import frozen
+from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
@@ -37,7 +39,9 @@ from training.run import Run, Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
-MAY_DIFFER = frozenset({"schedule.steps", "schedule.max-minutes", "device", "runs", "name", "data.root", "data.download"})
+MAY_DIFFER = frozenset(
+    {"schedule.steps", "schedule.max-minutes", "device", "runs", "name", "data.root", "data.download"}
+)
 """Settings that may change when a run goes on."""
 PICTURED = 8
 """Images in the picture of views."""
@@ -100,8 +104,7 @@ class System:
 
     def check(self) -> None:
         """Refuse settings that do not fit the images or the generator, before any work."""
-        data, size = self.config.data, self.generator.size
-        name, card = f"--generator {self.generator_name}", self.generator.card.get("data", {})
+        data, name, size = self.config.data, f"--generator {self.generator_name}", self.generator.size
         if self.config.schedule.batch > len(self.data.train):
             raise UsageError(
                 f"--schedule.batch {self.config.schedule.batch}: there are only {len(self.data.train)} training images"
@@ -113,21 +116,9 @@ class System:
             )
         if self.generator.tasks is not None and "mix" not in self.generator.tasks:
             raise UsageError(f"{name} does not restore what a policy deletes: train one for --generator.tasks mix")
-        if card.get("name") != data.name:
-            return
-        if card.get("seed") != data.seed:
-            raise UsageError(
-                f"{name} was trained on the split of --data.seed {card.get('seed')} and has seen test images of "
-                f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
-            )
-        if card.get("size", data.size) != data.size:
-            raise UsageError(f"{name} was trained on images of {card['size']} pixels, --data.size is {data.size}")
-        trained = set(card.get("classes", ()))
-        if trained and not (data.classes and trained.issuperset(data.classes)):
-            raise UsageError(
-                f"{name} was trained on the classes {', '.join(card['classes'])} alone: use --data.classes of these, "
-                "or train one for all with python -m camnet.train"
-            )
+        card = self.generator.card.get("data", {})
+        if card.get("name") == data.name:
+            check_trained_on(card, data, name)
 
     def new_policy(self) -> "PolicyNetwork | FixedPolicy":
         """The policy as it is before training."""
@@ -185,6 +176,23 @@ class System:
         x = self.data.test.images()[:PICTURED]
         corrupted = corrupt(x, policy(x).sample(random))
         return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random))
+
+
+def check_trained_on(card: Mapping[str, Any], data: DataConfig, name: str) -> None:
+    """Refuse a generator (`name`) that was trained on other splits, or a part, of the same images, by its card."""
+    if card.get("seed") != data.seed:
+        raise UsageError(
+            f"{name} was trained on the split of --data.seed {card.get('seed')} and has seen held-out images of "
+            f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
+        )
+    if card.get("size", data.size) != data.size:
+        raise UsageError(f"{name} was trained on images of {card['size']} pixels, --data.size is {data.size}")
+    classes = card.get("classes", ())
+    if classes and not (data.classes and set(classes).issuperset(data.classes)):
+        raise UsageError(
+            f"{name} was trained on the classes {', '.join(classes)} alone: choose among them by --data.classes, or "
+            "train one for all with python -m camnet.train"
+        )
 
 
 def rates(pi: CorruptionDistribution) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
-"""The published procedure of the code search, written from its description: what camnet.imle.search is measured against.
+"""The published procedure, written from its description: the code search that camnet.imle.search is measured against.
 
 Source: Peng and Li, "CAM-Net" (arXiv 2106.09015), and the description of its released sampler: images one at a time;
 modules one after another; for module k the candidates go through all modules 1 to k, the earlier ones under the codes
 that won there, in minibatches of 20; nothing is kept from one minibatch to the next, the features of the truth neither;
 network in evaluation mode, without gradient.
 
-Three departures, all of which make it faster than what it stands for, or leave it as it is: nearest exactly and under our
-training distance (published: LPIPS-VGG, randomly projected, nearest by DCI); what the network is told of an image is
-computed once an image (the published loader delivers it); the last module's images are made consistent with what was
-kept, as ours are, so that both search the same minimum.
+Three departures, none of which holds it back: nearest exactly and under our training distance (published: LPIPS-VGG,
+randomly projected, nearest by DCI); what the network is told of an image is computed once an image (the published
+loader delivers it); the last module's images are made consistent with what was kept, as ours are, so that both look for
+the same minimum.
 """
 
 import torch

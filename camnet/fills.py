@@ -36,7 +36,7 @@ class Fill(Decorruptor):
       bilinearly, then made consistent; decolorized images stay gray. Codes are empty.
     - noise: hidden pixels are Gaussian noise with the mean and standard deviation of the visible pixels, channel by
       channel, clamped to [0, 1]; deleted color and detail are noise of that standard deviation, less what would change
-      what was kept. The codes are the noise.
+      what was kept. The codes are the noise. Where all visible pixels are equal there is no noise at all.
 
     Attributes:
         kind: Which rule.
@@ -60,13 +60,13 @@ class Fill(Decorruptor):
             raise ValueError("the fill noise needs the side of the images")
         self.kind, self.size, self.card = kind, size, {"fill": kind}
 
-    def codes(self, n: int, random: torch.Generator) -> Float[Tensor, "n *code"]:
+    def codes(self, n: int, random: torch.Generator) -> Float[Tensor, "n ..."]:
         """Standard normal noise (n, 3, size, size) for `noise`; n rows of nothing otherwise."""
         shape = (3, self.size, self.size) if self.kind == "noise" else (0,)
         return torch.randn(n, *shape, generator=random, device=random.device)
 
     @torch.no_grad()
-    def restore(self, degraded: Degraded, codes: Float[Tensor, "nk *code"]) -> Float[Tensor, "nk 3 h w"]:
+    def restore(self, degraded: Degraded, codes: Float[Tensor, "nk ..."]) -> Float[Tensor, "nk 3 h w"]:
         """Fill each image once for each of its codes."""
         k = codes_per_image(len(codes), len(degraded))
         if self.kind == "noise":

@@ -33,11 +33,11 @@ PRECISIONS = (torch.float32, torch.bfloat16)
 class FrozenGenerator(Decorruptor):
     """CAMNet as a fixed operator g(x̃, z).
 
-    Promised, and tested on the shipped weights (largest absolute difference of pixels in [0, 1]):
+    Promised on a CPU, and tested on the shipped weights (largest absolute difference, pixels in [0, 1]):
 
     - Equal weights, images, codes and batch give equal results, bit for bit.
-    - An image's restoration does not depend on the other images of the batch, nor on how many codes it has: 1e-5.
-    - bfloat16 stays near float32: 0.05 in the deleted part, nothing in the kept part.
+    - The other images of the batch, and how many codes an image has, change nothing by more than 1e-5 (measured 9e-7).
+    - bfloat16 stays within 0.05 of float32, RMS 0.003 (measured 0.016 and 0.0012); what was kept is as exact.
 
     Attributes:
         card: What the weights are: settings, training command, hash, hardware, time, figures.

@@ -183,7 +183,7 @@ class Generator(nn.Module):
     def start(self, degraded: Degraded) -> Stage:
         """What stands in for a module before the first: no features, the kept colors as the image."""
         r = self.config.resolutions[0]
-        image = kept_at(degraded, r)
+        image = filled_at(degraded, r) if self.config.fill else kept_at(degraded, r)
         none = image.new_zeros(len(image), 0, r // self.config.patch, r // self.config.patch, dtype=self.precision)
         return Stage(none, image)
 
@@ -267,6 +267,21 @@ def kept_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
     kernel = degraded.kept.shape[-1] // resolution
     hidden = F.avg_pool2d(degraded.hidden, kernel)
     return F.avg_pool2d(degraded.kept, kernel) / (1 - hidden).clamp(min=1e-6)
+
+
+def filled_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
+    """The kept colors at a module's resolution, holes filled from the next coarser resolution that sees something.
+
+    The "pull" of pull-push interpolation (Gortler et al. 1996); middle gray where nothing at all is visible.
+    """
+    sizes = [resolution]
+    while sizes[-1] % 2 == 0:
+        sizes.append(sizes[-1] // 2)
+    image = degraded.kept.new_full((len(degraded), 3, 1, 1), 0.5)
+    for size in [*([1] if sizes[-1] > 1 else []), *reversed(sizes)]:
+        hidden = F.avg_pool2d(degraded.hidden, degraded.hidden.shape[-1] // size)
+        image = torch.where(hidden < 1, kept_at(degraded, size), F.interpolate(image, size, mode="nearest"))
+    return image
 
 
 def each(degraded: Degraded, many: int) -> Degraded:

@@ -1,8 +1,8 @@
 """What restorations are worth: one function a metric.
 
-Images lie in [0, 1]. Samples are k restorations of each of n images, (n, k, 3, h, w). A distance is the one named beside
-the figures (`Distance.name`); where k feature lists are compared, features come image by image (rows i k to i k + k - 1
-belong to image i), so that each image goes through the feature network once.
+Images lie in [0, 1]. Samples are k restorations of each of n images, (n, k, 3, h, w). Distances, named beside the
+figures (`Distance.name`), compare features of samples that come image by image: rows i k to i k + k - 1 belong to
+image i.
 """
 
 import torch
@@ -13,15 +13,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from camnet.degraded import Degraded
 from camnet.distance import Distance, RandomFeatures
+from camnet.fills import averaged
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error at which PSNR ends: 100 dB."""
 
 COVERED = 0.5
 """A best restoration covers the truth below this share of the plain fill's distance."""
-
-GRAY = 0.5
-"""The plain fill of an image of which no pixel is visible."""
 
 BANDWIDTH = 0.5
 """Sigma of `weighted_variance`, as a share of the plain fill's mean distance."""
@@ -93,13 +91,9 @@ def coverage(best: Float[Tensor, " n"], plain: Float[Tensor, " n"]) -> Float[Ten
 def plain_fill(degraded: Degraded) -> Float[Tensor, "n 3 h w"]:
     """The restoration without a generator: what is kept, hidden pixels in the mean visible color, made consistent.
 
-    Gray where an image has no visible pixel.
+    Gray where an image has no visible pixel, as in every layout.
     """
-    visible = 1 - degraded.hidden
-    pixels = visible.sum(dim=(2, 3), keepdim=True)
-    mean = (degraded.kept * visible).sum(dim=(2, 3), keepdim=True) / pixels.clamp(min=1)
-    mean = torch.where(pixels > 0, mean, GRAY)
-    return degraded.make_consistent(torch.where(visible > 0, degraded.kept, mean))
+    return degraded.make_consistent(averaged(degraded))
 
 
 def weighted_variance(
@@ -124,15 +118,18 @@ def residual(degraded: Degraded, samples: Float[Tensor, "n k 3 h w"]) -> Float[T
     return torch.stack([degraded.residual(s) for s in samples.unbind(dim=1)], dim=1)
 
 
-def hue_parts(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def hue_parts(
+    a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """How much of the squared difference of two images lies in hue; and all of it.
 
     With chroma vectors p and q (what is left of a pixel without its channel mean), |a - b|^2 splits into luma,
-    saturation (|p| - |q|)^2 and hue 2 (|p||q| - p.q): the law of cosines.
+    saturation (|p| - |q|)^2 and hue |p - q|^2 - (|p| - |q|)^2 = 2 (|p||q| - p.q): the law of cosines.
     """
     p, q = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    hue = 2 * (p.norm(dim=1) * q.norm(dim=1) - (p * q).sum(dim=1))
-    return hue.sum(dim=(1, 2)), (a - b).square().sum(dim=(1, 2, 3))
+    # As a difference of squares: of two equal images it is 0, while |p||q| - p.q leaves rounding.
+    hue = (p - q).square().sum(dim=1) - (p.norm(dim=1) - q.norm(dim=1)).square()
+    return hue.clamp(min=0).sum(dim=(1, 2)), (a - b).square().sum(dim=(1, 2, 3))
 
 
 def hue_share(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:

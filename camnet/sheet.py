@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -106,7 +108,7 @@ def draw(blocks: Sequence[Block], columns: int, path: Path) -> None:
     inches = max(BLOCK_WIDTH, width / DPI)
     lines = -(-len(blocks) // columns)
     size = (columns * (inches + MARGIN), lines * (inches * height / width + 0.4))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for axis in axes[len(blocks) :]:
         axis.axis("off")
@@ -116,7 +118,7 @@ def draw(blocks: Sequence[Block], columns: int, path: Path) -> None:
         figure.savefig(path, dpi=DPI)
 
 
-def _draw_block(axis, block: Block, picture: Float[Tensor, "3 H W"]) -> None:  # type: ignore[no-untyped-def]
+def _draw_block(axis: Axes, block: Block, picture: Float[Tensor, "3 H W"]) -> None:
     first = next(iter(block.rows.values()))
     step, padding = first.shape[2] + _padding(first), _padding(first)
     axis.imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")

@@ -21,6 +21,8 @@ from camnet.evaluate import figures
 from camnet.generator import CascadeModule, Code, Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
+from camnet.metrics import diversity
+from camnet.sheet import sheet_grid
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
@@ -178,12 +180,12 @@ def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[di
         random = generator_at(trainer.config.seed, 0, "watch", trainer.device)
         degraded = trainer.tasks.draw(task, x, random)
         samples = operator.views(degraded, k, random)
-        distances.append(torch.stack([trainer.distance(samples[:, j], x) for j in range(k)]))
-        spreads.append(diversity(samples.transpose(0, 1), degraded.touched()))
+        distances.append(torch.stack([trainer.distance(samples[:, j], x) for j in range(k)], dim=1))
+        spreads.append(diversity(samples, degraded.touched()))
         sheets[task] = sheet_grid(x, degraded, samples, distances[-1])
     drawn = torch.stack(distances)
     figures = {
-        "camnet/best_distance": drawn.amin(dim=1).mean(),
+        "camnet/best_distance": drawn.amin(dim=2).mean(),
         "camnet/mean_distance": drawn.mean(),
         "camnet/diversity": torch.stack(spreads).mean(),
     }

@@ -16,7 +16,8 @@ class EvaluationConfig:
     generator: str = "digits"
     """Shipped weights by name, or the path of a .safetensors file. Its card says which images it is measured on."""
     against: tuple[str, ...] = ()
-    """Further weights, named likewise, measured on the same degraded images: one more row a case."""
+    """Further weights, named likewise, measured on the same degraded images: one more row a case. Also erase, mean,
+    blur or noise (what something plain in place of a generator is worth), or your own package.module:factory."""
     split: Literal["validation", "test"] = "test"
     """Which images: validation for choosing between settings, test for figures that are reported."""
     images: int = 1000

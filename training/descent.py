@@ -6,18 +6,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.ranks import Ranks
+
 
 class Descent:
     """AdamW on one module.
 
     A step whose gradient is not finite changes nothing and is counted, without waiting for the device.
 
+    Args:
+        module: What is trained.
+        learning_rate: Step size at a share of 1.
+        weight_decay: AdamW's.
+        clip: Largest norm of a gradient.
+        ranks: The processes that train the module together: all step down the mean of their gradients.
+
     Attributes:
         skipped: How many steps were left out, 0-d, on the device.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float, weight_decay: float = 0.0, clip: float = 1e6) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        clip: float = 1e6,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.parameters = list(module.parameters())
+        self.ranks = ranks or Ranks.single()
         self.learning_rate, self.clip = learning_rate, clip
         # fused: one kernel, and it alone can be told on the device to leave a step out (found_inf below).
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
@@ -37,6 +54,8 @@ class Descent:
             group["lr"] = share * self.learning_rate
         self.optimizer.zero_grad()
         loss.backward()
+        # Before the norm is taken, so that all ranks clip and skip alike.
+        self.ranks.average(p.grad for p in self.parameters if p.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         unusable = (~torch.isfinite(norm)).float()
         self.skipped = self.skipped + unusable

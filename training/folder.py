@@ -11,6 +11,7 @@ from configs.errors import UsageError
 from configs.reading import differences, read, write
 from training.atomic import TEMPORARY, write_atomically
 from training.provenance import provenance
+from training.ranks import Ranks
 
 LOCK = "run.lock"
 SETTINGS = "config.yaml"
@@ -23,23 +24,25 @@ class RunFolder:
     Attributes:
         path: The folder.
         checkpoints: Its subfolder for checkpoints.
-        provenance: Code, versions, machine and command of this opening.
+        provenance: Code, versions, machine and command of this opening; `ranks`, where several train together.
     """
 
-    def __init__(self, path: Path, lock: IO[str]) -> None:
+    def __init__(self, path: Path, lock: IO[str] | None, ranks: Ranks) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.provenance = provenance()
+        self.provenance = provenance() | ({"ranks": ranks.world} if ranks.world > 1 else {})
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, config: Any, may_differ: frozenset[str]) -> "RunFolder":
+    def open(cls, path: Path, config: Any, may_differ: frozenset[str], ranks: Ranks | None = None) -> "RunFolder":
         """Make a run's folder, or go on in it with the same settings.
 
         Args:
             path: The folder, made if need be.
             config: The configuration; stored as config.yaml and compared with what is stored.
             may_differ: Dotted flag names (`schedule.steps`) whose values may change within a run.
+            ranks: The processes that run together: rank 0 opens, locks and writes; the others follow, write
+                nothing, and must see the same folder.
 
         Returns:
             The open folder; provenance.json tells about each opening under `starts`.
@@ -48,8 +51,14 @@ class RunFolder:
             UsageError: If the folder cannot be written, holds something else, is in use by another process,
                 or belongs to a run with other settings.
         """
+        ranks = ranks or Ranks.single()
+        with ranks.in_turn():
+            return cls._opened(path, config, may_differ, ranks) if ranks.first else cls(path, None, ranks)
+
+    @classmethod
+    def _opened(cls, path: Path, config: Any, may_differ: frozenset[str], ranks: Ranks) -> "RunFolder":
         _refuse_foreign(path, config)
-        run = cls(path, _locked(path, config))
+        run = cls(path, _locked(path, config), ranks)
         try:
             run._settle(config, may_differ)
             run._record_start()
@@ -59,7 +68,7 @@ class RunFolder:
         return run
 
     def write_json(self, name: str, data: Any) -> None:
-        """Write a JSON file into the folder, whole or not at all.
+        """Write a JSON file into the folder, whole or not at all; rank 0 alone does.
 
         Args:
             name: The file's name, ending included.
@@ -68,11 +77,13 @@ class RunFolder:
         Raises:
             UsageError: If the file system refuses.
         """
-        write_atomically(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+        if self._lock is not None:
+            write_atomically(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
 
     def close(self) -> None:
         """Give up the lock."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -16,6 +16,7 @@ from training.descent import Descent
 from training.folder import RunFolder
 from training.interrupt import Interrupt
 from training.logbook import Logbook
+from training.ranks import Ranks
 from training.stopwatch import Stopwatch
 
 MAX_SKIPPED = 20
@@ -47,11 +48,12 @@ class Run:
         stride: How far one turn of the loop goes: more than 1 where several steps belong together.
         max_minutes: Ends the run after so much time, earlier starts included; 0: no limit.
         device: Where the steps run.
+        ranks: The processes that run together. All step, stop and resume alike; rank 0 alone logs, saves and prints.
 
     Attributes:
         step: Steps done.
         watch: Stopwatch for the parts of a step.
-        logbook: The curves.
+        logbook: The curves; of rank 0's part of each batch, where several train together.
     """
 
     def __init__(
@@ -67,17 +69,21 @@ class Run:
         max_minutes: float,
         device: torch.device,
         stride: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         self.folder, self.parts, self.watch = folder, parts, Stopwatch(device)
-        self.step, self._seconds = 0, 0.0
+        self.ranks = ranks or Ranks.single()
+        self.step, self._seconds, self._saved = 0, 0.0, 0
         self._steps, self._log_every, self._save_every, self._stride = steps, log_every, save_every, stride
         self.show, self._limit = show, max_minutes * 60 or math.inf
-        saved = checkpoint.newest_valid(folder.checkpoints, lambda message: print(message, file=sys.stderr))
+        saved = self._newest()
         if saved:
             self._resume(saved)
+        self._require_equal_replicas(self._state())
         self._logged = self._saved = self.step
         self._started = time.monotonic() - self._seconds
-        self.logbook = Logbook(folder.path, tags, first_step=self.step + 1 if saved else 0)
+        first_step = self.step + 1 if saved else 0
+        self.logbook = Logbook(folder.path, tags, first_step) if self.ranks.first else _NoLogbook()
         self._shown: dict[str, str] = {}
 
     @property
@@ -94,26 +100,29 @@ class Run:
         """Yield the number of each step (the first of each stride); after it, log, save and stop where due.
 
         Raises:
-            UsageError: If the user asked to stop; everything is saved before.
+            UsageError: If the user asked to stop (any of the ranks); everything is saved before.
         """
-        bar = tqdm(total=self._steps, initial=self.step, unit="step", desc=self.folder.path.name, mininterval=0.5)
+        name, hidden = self.folder.path.name, not self.ranks.first
+        bar = tqdm(total=self._steps, initial=self.step, unit="step", desc=name, mininterval=0.5, disable=hidden)
         self._started = time.monotonic() - self._seconds
         with Interrupt() as interrupt, bar:
-            while self.step < self._steps and self._seconds < self._limit and not interrupt.requested:
+            stopped = self.ranks.any(interrupt.requested)
+            while self.step < self._steps and self._seconds < self._limit and not stopped:
                 yield self.step
                 self.step += self._stride
-                self._seconds = time.monotonic() - self._started
+                self._seconds = self.ranks.first_says(time.monotonic() - self._started)
                 bar.update(self._stride)
                 if self.step % self._log_every == 0 or self.step >= self._steps:
                     self._log()
                     bar.set_postfix(self._shown, refresh=False)
                 if self.step % self._save_every == 0:
                     self.save()
+                stopped = self.ranks.any(interrupt.requested)
             if self.step > self._logged:  # stopped between two points
                 self._log()
         if self.step > self._saved:
             self.save()
-        if interrupt.requested and self.step < self._steps:
+        if stopped and self.step < self._steps:
             raise UsageError(
                 f"stopped at step {self.step} of {self._steps}; all is saved in {self.folder.path}. "
                 "The same command goes on from there"
@@ -128,10 +137,47 @@ class Run:
         self.logbook.note(values)
 
     def save(self) -> None:
-        """Write a checkpoint."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self._seconds})
+        """Write a checkpoint, of replicas that are equal.
+
+        Raises:
+            UsageError: If the replicas have drifted apart, or the file system refuses.
+        """
+        state = self._state()
+        self._require_equal_replicas(state)
+        if self.ranks.first:
+            checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self._seconds})
         self._saved = self.step
+
+    def _state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def _require_equal_replicas(self, state: Mapping[str, Any]) -> None:
+        if self.ranks.same(state):
+            return
+        unequal = [name for name, part in state.items() if not self.ranks.same(part)]
+        raise UsageError(
+            f"the {self.ranks.world} replicas of {', '.join(unequal)} are not equal at step {self.step}, so their mean "
+            f"gradient trains none of them; nothing was saved since step {max(self._saved, 0)}. Start all processes "
+            "with the same code, settings and kind of device; the same command goes on from the last checkpoint"
+        )
+
+    def _newest(self) -> checkpoint.Checkpoint | None:
+        """The checkpoint to go on from: on all ranks the one that rank 0 finds."""
+
+        def tell(message: str) -> None:
+            if self.ranks.first:
+                print(message, file=sys.stderr)
+
+        with self.ranks.in_turn():
+            saved = checkpoint.newest_valid(self.folder.checkpoints, tell)
+        own = saved.step if saved else 0
+        wanted = self.ranks.first_says(own)
+        if own != wanted:
+            raise UsageError(
+                f"rank 0 goes on at step {wanted:.0f}, rank {self.ranks.rank} would at step {own}: all processes must "
+                f"see the same checkpoints in {self.folder.checkpoints}"
+            )
+        return saved
 
     def _resume(self, saved: checkpoint.Checkpoint) -> None:
         self.step, self._seconds = saved.step, saved.state["seconds"]
@@ -140,7 +186,8 @@ class Run:
                 checkpoint.load_into(part, saved.state["parts"][name], f"{saved.path}: {name}")
             else:
                 part.load_state_dict(saved.state["parts"][name])
-        print(f"resuming {self.folder.path} at step {self.step} of {self._steps}")
+        if self.ranks.first:
+            print(f"resuming {self.folder.path} at step {self.step} of {self._steps}")
 
     def _log(self) -> None:
         """The one moment in `log_every` steps at which the host waits for the device."""
@@ -156,3 +203,25 @@ class Run:
                     f"{self.step}. Its step size is the first suspect: start a new run with a lower learning-rate. "
                     f"The last checkpoints are in {self.folder.checkpoints}"
                 )
+
+
+class _NoLogbook(Logbook):
+    """Where the other ranks note: nowhere."""
+
+    def __init__(self) -> None:
+        pass
+
+    def note(self, values: Mapping[str, Tensor | float]) -> None:
+        pass
+
+    def flush(self, step: int) -> dict[str, float]:
+        return {}
+
+    def picture(self, tag: str, image: Tensor, step: int) -> None:
+        pass
+
+    def history(self) -> dict[str, tuple[list[int], list[float]]]:
+        return {}
+
+    def close(self) -> None:
+        pass

@@ -5,14 +5,18 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from camnet import frozen
-from camnet.evaluate import figures, hue_share
+from camnet.decorruptor import Decorruptor, select_rows
 from camnet.generator import Generator
-from camnet.imle import training_actions
+from camnet.jpeg import compress
+from camnet.metrics import hue_share
+from camnet.tasks import training_actions
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
@@ -45,6 +49,15 @@ def action(n, gray=False, factor=0):
     return Action(torch.zeros(n, 4, 4, dtype=torch.bool), torch.full((n,), factor), torch.full((n,), gray))
 
 
+def drawn(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def mixed(digits, n, seed=0):
+    """Digits degraded as in training: every mix, from nothing deleted to everything hidden."""
+    return corrupt(digits[:n], training_actions(n, (4,), drawn(seed)))
+
+
 def test_the_shipped_weights_are_small_and_those_of_their_card():
     card = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert WEIGHTS.stat().st_size <= 4e6
@@ -59,8 +72,10 @@ def test_it_is_frozen(operator, digits):
     assert not any(p.requires_grad for p in operator._generator.parameters())
     before = operator.sha256()
     x = digits[:4].clone().requires_grad_()
-    views = operator.two_views(corrupt(x, action(4, gray=True)), torch.Generator().manual_seed(0))
+    degraded = corrupt(x, action(4, gray=True))
+    views = operator.two_views(degraded, drawn(0))
     assert not any(view.requires_grad for view in views)
+    assert not operator.restore(degraded, operator.codes(4, drawn(0))).requires_grad
     assert operator.sha256() == before == frozen.load("digits", CPU).sha256()
 
 
@@ -72,22 +87,144 @@ def test_the_hash_notices_a_single_weight():
     assert operator.sha256() != before
 
 
-def test_what_was_kept_is_kept_on_real_digits(operator, digits):
-    random = torch.Generator().manual_seed(0)
-    a = training_actions(len(digits), 4, random)
-    corrupted = corrupt(digits, a)
-    for view in operator.two_views(corrupted, random):
-        assert (corrupt(view, a).kept - corrupted.kept).abs().max() <= 1e-6
+def test_it_cannot_be_trained_nor_set_to_another_mode(operator):
+    assert isinstance(operator, Decorruptor)
+    assert not isinstance(operator, nn.Module)
+    learner = nn.Linear(2, 2)
+    learner.generator = operator
+    learner.train()
+    assert [name for name, _ in learner.named_parameters()] == ["weight", "bias"]
+    assert not operator._generator.training
+
+
+def test_a_learner_may_keep_the_views_for_its_backward_pass(operator, digits):
+    before = operator.sha256()
+    learner = nn.Conv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=1.0)
+    v1, v2 = operator.two_views(corrupt(digits[:4], action(4, gray=True)), drawn(0))
+    (learner(v1) - learner(v2)).square().mean().backward()
+    optimizer.step()
+    assert learner.weight.grad.abs().sum() > 0
+    assert operator.sha256() == before
+
+
+def test_equal_codes_give_equal_bits_and_nothing_else_is_drawn(operator, digits):
+    degraded, state = mixed(digits, 40), torch.get_rng_state()
+    one, two = (operator.restore(degraded, operator.codes(80, drawn(1))) for _ in range(2))
+    assert torch.equal(one, two)
+    other = operator.restore(degraded, operator.codes(80, drawn(2)))
+    assert (one - other).abs().max() > 0.1
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_image_is_restored_alone_as_in_company(operator, digits):
+    """Promised: 1e-5."""
+    degraded = mixed(digits, 24)
+    codes = operator.codes(24, drawn(1))
+    together = operator.restore(degraded, codes)
+    for i in range(24):
+        row = torch.tensor([i])
+        alone = operator.restore(degraded.select(row), select_rows(codes, row))
+        assert (alone - together[row]).abs().max() <= 1e-5
+
+
+def test_codes_belong_to_images_image_by_image(operator, digits):
+    degraded = mixed(digits, 10)
+    codes = operator.codes(30, drawn(1))
+    together = operator.restore(degraded, codes)
+    for i, row in ((0, 1), (4, 14), (9, 27)):
+        alone = operator.restore(degraded.select(torch.tensor([i])), select_rows(codes, torch.tensor([row])))
+        assert (alone[0] - together[row]).abs().max() <= 1e-5
+
+
+def test_many_views_in_one_pass_are_those_of_many_passes(operator, digits):
+    degraded = mixed(digits, 20)
+    views = operator.views(degraded, 3, drawn(1))
+    assert views.shape == (20, 3, 3, 16, 16)
+    codes = operator.codes(60, drawn(1))
+    for j in range(3):
+        single = operator.restore(degraded, select_rows(codes, torch.arange(20) + 20 * j))
+        assert (single - views[:, j]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("count", [0, 3, 7])
+def test_codes_that_do_not_fit_the_images_are_refused(operator, digits, count):
+    with pytest.raises(ValueError, match=f"{count} codes for 4 images"):
+        operator.restore(mixed(digits, 4), operator.codes(count, drawn(0)))
+
+
+def test_views_differ_where_deleted_and_nowhere_else(operator, digits):
+    degraded = mixed(digits, 200)
+    v1, v2 = operator.two_views(degraded, drawn(1))
+    for view in (v1, v2):
+        assert degraded.residual(view).max() <= 1e-6
         assert view.min() >= 0
         assert view.max() <= 1
+    known = (~degraded.touched()).expand_as(v1)
+    assert torch.equal(v1[known], v2[known])
+    assert torch.equal(v1[known], degraded.kept[known])
+    difference = (v1 - v2).abs().amax(dim=(1, 2, 3))
+    assert (difference[degraded.touched().any(dim=(1, 2, 3))] > 1e-4).float().mean() > 0.95
+
+
+def test_nothing_deleted_is_the_identity(operator, digits):
+    v1, v2 = operator.two_views(corrupt(digits[:8], action(8)), drawn(0))
+    assert torch.equal(v1, digits[:8])
+    assert torch.equal(v2, digits[:8])
+
+
+def test_everything_hidden_is_still_an_image(operator, digits):
+    everything = replace(action(8, gray=True, factor=2), mask=torch.ones(8, 4, 4, dtype=torch.bool))
+    v1, v2 = operator.two_views(corrupt(digits[:8], everything), drawn(0))
+    for view in (v1, v2):
+        assert view.isfinite().all()
+        assert view.min() >= 0
+        assert view.max() <= 1
+    assert (v1 - v2).abs().amax(dim=(1, 2, 3)).min() > 0.05
+
+
+def test_bfloat16_stays_near_float32(operator, digits):
+    """Promised: 0.05, RMS 0.003; kept as exactly; the same weights."""
+    half = frozen.load("digits", CPU, dtype=torch.bfloat16)
+    assert half.sha256() == operator.sha256()
+    degraded = mixed(digits, 100)
+    codes = operator.codes(100, drawn(1))
+    restored = half.restore(degraded, codes)
+    difference = restored - operator.restore(degraded, codes)
+    assert restored.dtype == torch.float32
+    assert degraded.residual(restored).max() <= 1e-6
+    assert 1e-5 < difference.abs().max() <= 0.05
+    assert difference.square().mean().sqrt() <= 0.003
+
+
+def test_a_precision_that_is_not_offered_is_refused():
+    with pytest.raises(ValueError, match="float16"):
+        frozen.load("digits", CPU, dtype=torch.float16)
+
+
+def test_compiling_changes_no_image(operator, digits, monkeypatch):
+    """Every module is compiled; the compiler itself is left out, which takes minutes."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    fast = frozen.load("digits", CPU, compile=True)
+    assert len(compiled) == 3
+    degraded = mixed(digits, 5)
+    codes = operator.codes(5, drawn(1))
+    assert torch.equal(fast.restore(degraded, codes), operator.restore(degraded, codes))
+
+
+def test_it_tells_what_it_was_trained_for_and_refuses_the_rest(operator, digits):
+    assert (operator.tasks, operator.factors) == (("mix",), 3)
+    with pytest.raises(ValueError, match="decompression"):
+        operator.restore(compress(digits[:2], torch.full((2,), 20.0)), operator.codes(2, drawn(0)))
 
 
 def test_it_restores_better_than_leaving_the_image_as_it_is(operator, digits):
     """Trained weights, not any: nearer to the truth than the corrupted image itself."""
     x = digits[:100]
-    mask = torch.rand(100, 4, 4, generator=torch.Generator().manual_seed(1)) < 0.3
+    mask = torch.rand(100, 4, 4, generator=drawn(1)) < 0.3
     corrupted = corrupt(x, Action(mask, torch.zeros(100, dtype=torch.long), torch.zeros(100) > 0))
-    view, _ = operator.two_views(corrupted, torch.Generator().manual_seed(0))
+    view, _ = operator.two_views(corrupted, drawn(0))
     filled = torch.where(corrupted.hidden.bool(), torch.tensor(0.5), x)
     error, gray_error = ((image - x).square().mean(dim=(1, 2, 3)) for image in (view, filled))
     assert error.mean() < 0.5 * gray_error.mean()
@@ -95,7 +232,7 @@ def test_it_restores_better_than_leaving_the_image_as_it_is(operator, digits):
 
 def test_views_of_a_decolorized_digit_differ_clearly_and_in_chroma_alone(operator, digits):
     x = digits[:100]
-    v1, v2 = operator.two_views(corrupt(x, action(100, gray=True)), torch.Generator().manual_seed(0))
+    v1, v2 = operator.two_views(corrupt(x, action(100, gray=True)), drawn(0))
     assert (v1.mean(dim=1) - v2.mean(dim=1)).abs().max() <= 1e-6
     rms = (v1 - v2).square().mean(dim=(1, 2, 3)).sqrt()
     assert rms.mean() > 0.05
@@ -107,36 +244,24 @@ def test_views_of_a_decolorized_digit_differ_clearly_and_in_chroma_alone(operato
 @pytest.mark.parametrize("part", ["everywhere", "here"])
 def test_every_part_of_the_code_acts(operator, digits, level, part):
     x = digits[:50]
-    mask = torch.rand(50, 4, 4, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask = torch.rand(50, 4, 4, generator=drawn(1)) < 0.5
     gray = torch.arange(50) % 2 == 0
     corrupted = corrupt(x, Action(mask, torch.zeros(50, dtype=torch.long), gray))
-    codes, other = (operator.codes(50, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    codes, other = (operator.codes(50, drawn(seed)) for seed in (0, 1))
     swapped = list(codes)
     swapped[level] = replace(codes[level], **{part: getattr(other[level], part)})
     change = operator.restore(corrupted, codes) - operator.restore(corrupted, swapped)
     assert change.square().mean().sqrt() > 1e-3
 
 
-def test_the_two_views_are_those_of_independent_codes(operator, digits):
+def test_the_codes_of_all_first_views_are_drawn_before_those_of_the_second(operator, digits):
     corrupted = corrupt(digits[:3], action(3, gray=True, factor=2))
-    views = operator.two_views(corrupted, torch.Generator().manual_seed(5))
-    codes = operator.codes(6, torch.Generator().manual_seed(5))
+    views = operator.two_views(corrupted, drawn(5))
+    codes = operator.codes(6, drawn(5))
     for k, view in enumerate(views):
         rows = torch.arange(3) + 3 * k
-        assert torch.allclose(operator.restore(corrupted, [c.select(rows) for c in codes]), view, rtol=0, atol=1e-5)
-
-
-def test_measuring_tells_what_the_card_tells(operator, digits):
-    from camnet.distance import Distance
-
-    x = digits[:20]
-    random = torch.Generator().manual_seed(0)
-    measured = figures(operator, Distance(x, 1.0), x, training_actions(20, 4, random), 3, random)
-    assert measured.keys() == operator.card["validation"].keys()
-    assert measured["best_distance"] <= measured["mean_distance"]
-    assert measured["best_psnr"] >= measured["mean_psnr"]
-    assert measured["kept_error"] <= 1e-6
-    assert operator.card["validation"]["kept_error"] <= 1e-6
+        assert torch.allclose(operator.restore(corrupted, select_rows(codes, rows)), view, rtol=0, atol=1e-5)
+    assert (views[0] - views[1]).abs().max() > 0.05
 
 
 def test_saved_weights_come_back_bit_for_bit(tmp_path):
@@ -146,6 +271,15 @@ def test_saved_weights_come_back_bit_for_bit(tmp_path):
     frozen.save(generator, path, {"generator": SMALL.__dict__})
     again = frozen.load(str(path), CPU)
     assert again.sha256() == frozen.FrozenGenerator(generator, {}).sha256()
+
+
+def test_a_card_may_hold_paths(tmp_path):
+    path = tmp_path / "small.safetensors"
+    frozen.save(Generator(SMALL), path, {"generator": SMALL.__dict__, "data": {"root": Path("a/b")}})
+    assert frozen.load(str(path), CPU).card["data"] == {"root": str(Path("a/b"))}
+    with pytest.raises(TypeError, match="set"):
+        frozen.save(Generator(SMALL), tmp_path / "other.safetensors", {"generator": SMALL.__dict__, "odd": {1}})
+    assert not (tmp_path / "other.safetensors").exists()
 
 
 def refused(path):
@@ -184,7 +318,9 @@ def test_a_pickle_is_refused_unopened(copied, tmp_path, format):
 def test_a_path_that_is_no_safetensors_file_is_refused(tmp_path, ending):
     path = tmp_path / f"weights{ending}"
     torch.save({}, path)
-    assert ".safetensors file" in refused(path)
+    message = refused(path)
+    assert ".safetensors file" in message
+    assert "pickle" in message
 
 
 @pytest.mark.parametrize("vouched", [False, True])
@@ -216,8 +352,7 @@ def test_a_card_of_another_architecture_is_refused(copied):
     card = json.loads(copied.with_suffix(".json").read_text())
     card["generator"]["widths"] = [8, 8, 8]
     copied.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(UsageError, match="does not hold these weights"):
-        frozen.load(str(copied), CPU)
+    assert "does not hold these weights" in refused(copied)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"generator": {"sides": 3}}', '{"generator": 3}', None])

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from camnet.jpeg import compress
+from camnet.layout import synthesize_from
 from camnet.generator import Code, Generator, condition_at
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
@@ -136,3 +138,81 @@ def test_the_condition_averages_visible_pixels_alone():
         other = corrupt(x, Action(mask, torch.tensor([index]), torch.tensor([False])))
         flags = condition_at(other, other.planes(), 4, 1)[0, 4:].amax(dim=(1, 2)).tolist()
         assert flags == [0.0] + [float(index == i) for i in range(1, len(FACTORS))]
+
+
+WIDE = GeneratorConfig(
+    resolutions=(8, 16), widths=(16, 8), blocks=1, global_code=4, patch=2, context=True, norm=False, factors=5
+)
+
+
+@pytest.fixture(params=["plain", "wide", "wide without spatial codes"])
+def any_generator(request):
+    torch.manual_seed(0)
+    config = {"plain": CONFIG, "wide": WIDE, "wide without spatial codes": replace(WIDE, spatial_code=0)}[request.param]
+    return Generator(config)
+
+
+def test_candidates_are_what_single_steps_give(any_generator):
+    """What no code enters is computed once an image; that must change nothing."""
+    g, n, m = any_generator, 3, 4
+    degraded = corrupt(images(n), mixed(n))
+    conditions, stage = g.conditions(degraded), g.start(degraded)
+    for level in range(len(g.levels)):
+        codes = g.draw(n * m, level, torch.Generator().manual_seed(level))
+        many = g.candidates(level, conditions[level], codes, stage)
+        rows = torch.arange(n).repeat_interleave(m)
+        single = g.step(level, conditions[level][rows], codes, stage.select(rows))
+        assert torch.allclose(many.image, single.image, atol=1e-5)
+        assert torch.allclose(many.features, single.features, atol=1e-5)
+        assert not torch.allclose(many.image[0], many.image[1], atol=1e-4)  # codes differ
+        stage = many.select(torch.arange(n) * m)
+
+
+def test_several_codes_an_image_are_restored_image_by_image(any_generator):
+    g, n, k = any_generator, 3, 4
+    degraded = corrupt(images(n), mixed(n))
+    z = codes(g, n * k, 5)
+    together = g(degraded, z)
+    for j in range(k):
+        rows = torch.arange(n) * k + j
+        alone = g(degraded, [code.select(rows) for code in z])
+        for a, b in zip(together, alone, strict=True):
+            assert torch.allclose(a[rows], b, atol=1e-5)
+
+
+def test_modules_on_patches_give_full_images_and_hear_each_pixel():
+    torch.manual_seed(0)
+    g, x = Generator(WIDE), images(2)
+    degraded = corrupt(x, mixed(2))
+    outputs = g(degraded, codes(g, 2, 0))
+    assert [tuple(image.shape) for image in outputs] == [(2, 3, 8, 8), (2, 3, 16, 16)]
+    condition = g.conditions(degraded)[1]
+    moved = corrupt(x, mixed(2))
+    moved.kept[0, 0, 5, 6] += 0.5  # one pixel of a patch
+    assert not torch.equal(g.conditions(moved)[1][0], condition[0])
+    assert torch.equal(g.conditions(moved)[1][1], condition[1])
+
+
+def test_a_task_enters_by_planes_of_its_own_and_others_are_refused():
+    torch.manual_seed(0)
+    g = Generator(replace(WIDE, tasks=("mix", "layout"), layout_classes=3))
+    labels = torch.arange(3).repeat_interleave(86)[:256].view(1, 16, 16).expand(2, -1, -1)
+    layout = synthesize_from(labels, 3)
+    z = codes(g, 2, 0)
+    assert g(layout, z)[-1].shape == (2, 3, 16, 16)
+    other = synthesize_from(labels.flip(1), 3)
+    assert not torch.allclose(g(layout, z)[0], g(other, z)[0], atol=1e-4)
+    assert g(corrupt(images(2), mixed(2)), z)[-1].shape == (2, 3, 16, 16)
+    with pytest.raises(ValueError, match="restores mix, layout, not decompression"):
+        g(compress(images(2), torch.tensor([10.0, 20.0])), z)
+
+
+def test_half_precision_stays_near_and_images_stay_in_float32(any_generator):
+    g, degraded = any_generator, corrupt(images(3), mixed(3))
+    z = codes(g, 3, 0)
+    exact = g(degraded, z)[-1]
+    g.precision = torch.bfloat16
+    near = g(degraded, z)[-1]
+    assert near.dtype == torch.float32
+    assert 0 < (near - exact).abs().max() < 0.05
+    assert degraded.residual(near).max() <= 1e-6  # what was kept is as exact

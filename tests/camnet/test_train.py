@@ -13,8 +13,10 @@ from camnet.evaluate import figures
 from configs.errors import UsageError
 
 TINY = [
-    *("--steps", "8", "--reuse", "2", "--batch", "4", "--candidates", "3", "2", "2", "--recolor", "True"),
+    *("--steps", "16", "--group", "2", "--reuse", "2", "--adaptive", "0.5", "--batch", "2", "--candidates", "3", "2", "2", "--recolor", "True"),
     *("--generator.widths", "8", "8", "8", "--generator.blocks", "1", "--generator.global-code", "4"),
+    *("--picture-every", "1", "--grids", "2", "4", "--pure", "0.3", "--flip", "True", "--generator.factors", "5"),
+    *("--generator.tasks", "mix", "layout", "decompression", "--generator.layout-classes", "3"),
     *("--ema", "0.5", "--device", "cpu", "--out", "tiny.safetensors"),
 ]
 
@@ -22,7 +24,8 @@ TINY = [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One thread, and two restorations an image in the card's figures instead of sixteen."""
-    monkeypatch.setattr(train, "figures", lambda *rest, k, random: figures(*rest, k=2, random=random))
+    monkeypatch.setattr(train, "MEASURED", 3)
+    monkeypatch.setattr(train, "WATCHED", 3)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,15 +72,15 @@ def test_interrupted_and_resumed_equals_uncut(place, monkeypatch, capsys, rounds
     cut = place("cut")
     with monkeypatch.context() as patch:
         cut_after(patch, rounds, signalled)
-        with pytest.raises(UsageError, match=rf"stopped at step {2 * rounds + 2} of 8; all is saved"):
+        with pytest.raises(UsageError, match=rf"stopped at step {4 * rounds + 4} of 16; all is saved"):
             train.main(TINY)
     assert not (cut / "tiny.safetensors").exists()
     train.main(TINY)
-    assert f"resuming runs/camnet-tiny at step {2 * rounds + 2} of 8\n" in capsys.readouterr().out
+    assert f"resuming runs/camnet-tiny at step {4 * rounds + 4} of 16\n" in capsys.readouterr().out
     assert (cut / "tiny.safetensors").read_bytes() == (uncut / "tiny.safetensors").read_bytes()
     cards = [json.loads((folder / "tiny.json").read_text()) for folder in (cut, uncut)]
     assert cards[0]["validation"] == cards[1]["validation"]
-    assert cards[0]["steps"] == cards[1]["steps"] == 8
+    assert cards[0]["steps"] == cards[1]["steps"] == 16
 
 
 def test_a_crash_loses_no_more_than_the_last_checkpoint(place, monkeypatch):

@@ -1,0 +1,275 @@
+"""Features that the training distance can add to its random ones: of a small classifier, or of LPIPS (VGG16).
+
+Both are only ever added: features of a classifier alone hardly see a color cast, and those of VGG16 are made for images
+larger than a CAMNet's coarse modules. docs/camnet-distances.md says which to use when, and what they cost.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.models import vgg16
+from tqdm import tqdm
+
+from camnet.distance import Features, unit_length
+from configs.camnet import CamnetConfig
+from configs.errors import UsageError
+from env.images import ImageSet
+from training.descent import Descent
+from training.schedule import one_cycle
+from training.seeding import generator_at, seeded
+
+WIDTH = 32
+STAGES = 3
+BATCH = 128
+EPOCHS = 3
+LEAST_STEPS = 300
+"""Steps on a set so small that three epochs are fewer."""
+LEARNING_RATE = 3e-3
+RECIPE = "docs/camnet-distances.md says how to make one"
+LPIPS_PIXELS = 64
+"""Smallest side in pixels for which the LPIPS distance is meant."""
+TAPS = (3, 8, 15, 22, 29)
+"""Where relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 stand in torchvision's VGG16."""
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""Of the color channels, as LPIPS normalizes images in [-1, 1]."""
+
+
+class ClassifierFeatures(nn.Module):
+    """Three stages of convolutions that have learned to tell the classes of a set apart; frozen.
+
+    A state dict holds all of them: `ClassifierFeatures().load_state_dict(state)` is the same features bit for bit.
+
+    Attributes:
+        seconds: How long the training took (`train_classifier`).
+        accuracy: Share of (up to 2,000) training images that it classified rightly in the end.
+    """
+
+    name = f"classifier{WIDTH}"
+
+    def __init__(self) -> None:
+        """Make room for the filters; `load_state_dict` or `train_classifier` fills it."""
+        super().__init__()
+        self.filters = nn.ModuleList(
+            nn.Conv2d(3 if stage == 0 else WIDTH, WIDTH, 3, padding=1) for stage in range(STAGES)
+        )
+        self.requires_grad_(False)
+        self.seconds = self.accuracy = float("nan")
+
+    def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Unit-length feature vectors after each stage, at r / 2, r / 4 and r / 4 (the 1 x 1 map of a tiny image)."""
+        result, h = [], x
+        for stage, conv in enumerate(self.filters):
+            h = _activate(conv(h), stage)
+            result.append(unit_length(h))
+        return result
+
+
+class Classifier(nn.Module):
+    """What is trained: the same stages, each normalized over the batch, and a linear head on the four quadrants."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        widths = (3, *[WIDTH] * STAGES)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:]))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(STAGES))
+        self.head = nn.Linear(4 * WIDTH, classes)
+
+    def forward(self, x: Float[Tensor, "n 3 r r"]) -> Float[Tensor, "n classes"]:
+        """Logits of the classes; r is a multiple of 8."""
+        h = x
+        for stage, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            h = _activate(norm(conv(h)), stage)
+        # Pooled evenly: unlike the adaptive kind, that has one order of summation on a GPU, too.
+        return self.head(F.avg_pool2d(h, h.shape[-1] // 2).flatten(1))
+
+    def folded(self) -> ClassifierFeatures:
+        """The stages with their normalization folded into the filters, without the head."""
+        features = ClassifierFeatures()
+        for own, conv, norm in zip(features.filters, self.convs, self.norms, strict=True):
+            weight, bias = fuse_conv_bn_weights(
+                conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+            own.load_state_dict({"weight": weight, "bias": bias})
+        return features.to(self.head.weight.device)
+
+
+def train_classifier(images: ImageSet, classes: int, steps: int, seed: int) -> ClassifierFeatures:
+    """Train a small classifier and keep its features.
+
+    A function of its arguments: weights and batches come from the seed, the global random numbers stay as they were.
+    The same images, seed, steps, device and number of threads give the same bits (tested on a CPU; on a GPU
+    deterministic convolutions are asked for), so a resumed training may train it anew. It reads the labels.
+
+    Args:
+        images: The training images; trained where they lie.
+        classes: Number of classes; labels lie in [0, classes).
+        steps: Gradient steps on batches of 128.
+        seed: Draws weights and batches.
+
+    Returns:
+        Frozen features, with the seconds that they took and their accuracy.
+    """
+    start, device = time.perf_counter(), images.pixels.device
+    with seeded(seed, "classifier"):
+        classifier = Classifier(classes).to(device)
+    descent = Descent(classifier, LEARNING_RATE, weight_decay=1e-4, clip=1.0)
+    size = min(BATCH, len(images))
+    order = torch.empty(0, dtype=torch.long, device=device)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        for step in tqdm(range(steps), desc=f"training {ClassifierFeatures.name}", unit="step", leave=False):
+            epoch, position = divmod(step, len(images) // size)
+            if position == 0:
+                random = generator_at(seed, epoch, "classifier", device)
+                order = torch.randperm(len(images), generator=random, device=device)
+            index = order[position * size : (position + 1) * size]
+            loss = F.cross_entropy(classifier(images.images(index)), images.labels[index])
+            descent.step(loss, one_cycle(step / steps))
+        accuracy = _accuracy(classifier, images)
+    features = classifier.folded()
+    features.seconds, features.accuracy = time.perf_counter() - start, accuracy
+    return features
+
+
+class LpipsFeatures(nn.Module):
+    """Features of VGG16 with the linear weights of LPIPS: their squared differences are the LPIPS distance; frozen.
+
+    Source: Zhang et al. 2018 (arXiv 1801.03924), Eq. 1, version 0.1 with VGG16. A departure: the length of a feature
+    vector v is sqrt(|v|² + 1e-3), as in the rest of the distance, where LPIPS has |v| + 1e-10, of which the gradient is
+    not finite at zero.
+    """
+
+    name = "lpips-vgg16"
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        """Take over weights: `features.*` as torchvision names those of VGG16, and `lin0` to `lin4` (c,), not negative.
+
+        Raises:
+            ValueError: If a tensor is missing, of another shape than expected, or no weight.
+        """
+        super().__init__()
+        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
+            self.features = vgg16(weights=None, init_weights=False).features[: TAPS[-1] + 1]
+        state = self.features.state_dict()
+        expected = {f"features.{name}": value.shape for name, value in state.items()}
+        expected |= {f"lin{k}": (width,) for k, width in enumerate(self._widths())}
+        _require(tensors, expected)
+        self.features.load_state_dict({name: tensors[f"features.{name}"].float() for name in state}, assign=True)
+        self.requires_grad_(False)
+        for k in range(len(TAPS)):
+            # Squared with the features' difference, a root becomes the weight itself.
+            self.register_buffer(f"root{k}", tensors[f"lin{k}"].float().sqrt().view(1, -1, 1, 1))
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+
+    def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Weighted unit-length vectors of the five stages, at r, r / 2, ... r / 16; images below 16 pixels have fewer."""
+        h, result = (2 * x - 1 - self.shift) / self.scale, []
+        for position, layer in enumerate(self.features):
+            if isinstance(layer, nn.MaxPool2d) and h.shape[-1] == 1:
+                break
+            h = layer(h)
+            if position in TAPS:
+                result.append(unit_length(h) * getattr(self, f"root{len(result)}"))
+        return result
+
+    def _widths(self) -> list[int]:
+        """Channels of the five stages."""
+        return [self.features[position - 1].out_channels for position in TAPS]
+
+
+def load_lpips(path: Path) -> LpipsFeatures:
+    """Read LPIPS weights from a local safetensors file.
+
+    Raises:
+        UsageError: If there is none, it is not safetensors (a pickle is never opened: it can run code), or it does not
+            hold these weights.
+    """
+    if not path.is_file():
+        raise UsageError(f"--lpips {path}: there is no such file; {RECIPE}")
+    try:
+        return LpipsFeatures(load_tensors(path.read_bytes()))
+    except SafetensorError as error:
+        raise UsageError(f"--lpips {path}: this is not a safetensors file ({error}); {RECIPE}") from error
+    except ValueError as error:
+        raise UsageError(f"--lpips {path}: {error}; {RECIPE}") from error
+
+
+def added(config: CamnetConfig, images: ImageSet) -> list[Features]:
+    """The features that a training adds to the random ones, by its settings.
+
+    Args:
+        config: Its `features` name them, in order; `lpips` is the file of "lpips".
+        images: The training images; the features lie on their device.
+
+    Raises:
+        UsageError: If the file of LPIPS is not usable, or there is one class alone.
+    """
+    makers = {"classifier": _classifier, "lpips": _lpips}
+    return [makers[kind](config, images) for kind in dict.fromkeys(config.features)]
+
+
+def _classifier(config: CamnetConfig, images: ImageSet) -> Features:
+    classes = int(images.labels.max()) + 1
+    if classes < 2:
+        raise UsageError("--features classifier: the images are all of one class; leave it out")
+    steps = max(LEAST_STEPS, EPOCHS * len(images) // BATCH)
+    features = train_classifier(images, classes, steps, config.seed)
+    print(
+        f"{features.name}: {steps} steps in {features.seconds:.0f} s, {features.accuracy:.1%} of the training images "
+        "classified rightly. The distance, and so the generator, has seen their labels",
+        file=sys.stderr,
+    )
+    return features
+
+
+def _lpips(config: CamnetConfig, images: ImageSet) -> Features:
+    if images.pixels.shape[-1] < LPIPS_PIXELS:
+        print(
+            f"--features lpips: LPIPS is meant for images of {LPIPS_PIXELS} pixels and more, these have "
+            f"{images.pixels.shape[-1]}",
+            file=sys.stderr,
+        )
+    return load_lpips(config.lpips).to(images.pixels.device)
+
+
+def _require(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError that names every tensor that is missing, of a wrong shape or, as a linear weight, no weight."""
+    missing = sorted(expected.keys() - tensors.keys())
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    mismatched = [
+        f"{name} {tuple(tensors[name].shape)} in place of {tuple(shape)}"
+        for name, shape in expected.items()
+        if tensors[name].shape != shape
+    ]
+    if mismatched:
+        raise ValueError(f"it holds tensors of other shapes: {', '.join(mismatched)}")
+    unusable = [name for name in expected if not _is_usable(name, tensors[name])]
+    if unusable:
+        raise ValueError(f"not finite, or negative as a linear weight: {', '.join(unusable)}")
+
+
+def _is_usable(name: str, tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all() and (tensor.min() >= 0 or not name.startswith("lin")))
+
+
+@torch.no_grad()
+def _accuracy(classifier: Classifier, images: ImageSet) -> float:
+    """Share of up to 2,000 images, evenly spread, that are classified rightly; leaves the classifier evaluating."""
+    classifier.eval()
+    index = torch.linspace(0, len(images) - 1, min(len(images), 2000), device=images.labels.device).long()
+    return (classifier(images.images(index)).argmax(dim=1) == images.labels[index]).float().mean().item()
+
+
+def _activate(h: Tensor, stage: int) -> Tensor:
+    """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
+    h = F.relu(h)
+    return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h
