@@ -73,9 +73,7 @@ class RandomFeatures(nn.Module):
 class Distance(nn.Module):
     """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weight * mean |a - b|."""
 
-    def __init__(
-        self, images: Float[Tensor, "n 3 h w"], pixel_weight: float, extra: Sequence[Features] = ()
-    ) -> None:
+    def __init__(self, images: Float[Tensor, "n 3 h w"], pixel_weight: float, extra: Sequence[Features] = ()) -> None:
         """Compare by random features calibrated on `images`, by `extra` features, and by pixels."""
         super().__init__()
         self.pixel_weight = pixel_weight

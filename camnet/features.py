@@ -6,6 +6,7 @@ larger than a CAMNet's coarse modules. docs/camnet-distances.md says which to us
 
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import vgg16
 from tqdm import tqdm
@@ -57,9 +59,9 @@ class ClassifierFeatures(nn.Module):
     def __init__(self) -> None:
         """Make room for the filters; `load_state_dict` or `train_classifier` fills it."""
         super().__init__()
-        self.filters = nn.ModuleList(
-            nn.Conv2d(3 if stage == 0 else WIDTH, WIDTH, 3, padding=1) for stage in range(STAGES)
-        )
+        widths = (3, *[WIDTH] * STAGES)
+        # Not initialized: filters that are replaced anyway would move the global random numbers.
+        self.filters = nn.ModuleList(skip_init(nn.Conv2d, a, b, 3, padding=1) for a, b in pairwise(widths))
         self.requires_grad_(False)
         self.seconds = self.accuracy = float("nan")
 
@@ -78,7 +80,7 @@ class Classifier(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         widths = (3, *[WIDTH] * STAGES)
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(STAGES))
         self.head = nn.Linear(4 * WIDTH, classes)
 
@@ -94,6 +96,10 @@ class Classifier(nn.Module):
         """The stages with their normalization folded into the filters, without the head."""
         features = ClassifierFeatures()
         for own, conv, norm in zip(features.filters, self.convs, self.norms, strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             weight, bias = fuse_conv_bn_weights(
                 conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
@@ -147,6 +153,8 @@ class LpipsFeatures(nn.Module):
     """
 
     name = "lpips-vgg16"
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         """Take over weights: `features.*` as torchvision names those of VGG16, and `lin0` to `lin4` (c,), not negative.
@@ -170,8 +178,9 @@ class LpipsFeatures(nn.Module):
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Weighted unit-length vectors of the five stages, at r, r / 2, ... r / 16; images below 16 pixels have fewer."""
-        h, result = (2 * x - 1 - self.shift) / self.scale, []
+        """Weighted unit-length vectors of the five stages, r to r / 16; fewer stages below 16 pixels."""
+        result: list[Tensor] = []
+        h = (2 * x - 1 - self.shift) / self.scale
         for position, layer in enumerate(self.features):
             if isinstance(layer, nn.MaxPool2d) and h.shape[-1] == 1:
                 break

@@ -93,8 +93,9 @@ class CascadeModule(nn.Module):
         return self._refine(self.entry(torch.cat(seen, dim=1)), code.everywhere, before.image)
 
     def candidates(self, condition: Tensor, codes: Code, before: Stage) -> Stage:
-        """Refine the same stages (n) under m codes each (n * m, image by image): `forward`, but what does not depend
-        on the code is convolved once an image.
+        """Refine n stages under m codes each: (n * m) rows, image by image.
+
+        The same as `forward` on every row, but what does not depend on the code is convolved once an image.
         """
         m = len(codes) // len(condition)
         weight, channels = self.entry.weight, codes.here.shape[1]
@@ -132,7 +133,9 @@ class Context(nn.Module):
         widths = config.widths
         self.entry = nn.Conv2d(condition_channels(config), widths[-1], 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths)
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in zip(widths, widths[1:], strict=False)
+        )
 
     def forward(self, condition: Float[Tensor, "n p r r"]) -> list[Tensor]:
         """Features at each module's resolution, coarse to fine, from the condition of the finest module."""

@@ -57,7 +57,9 @@ def search(
             truth = distance.features(targets[level])
             parts = []
             for rows in torch.arange(len(degraded), device=codes.everywhere.device).split(max(1, ROWS // m)):
-                tried = generator.candidates(level, conditions[level][rows], codes.select(_spread(rows, m)), stage.select(rows))
+                tried = generator.candidates(
+                    level, conditions[level][rows], codes.select(_spread(rows, m)), stage.select(rows)
+                )
                 image = tried.image
                 if level == last:
                     image = each(degraded.select(rows), m).make_consistent(image)
@@ -65,9 +67,7 @@ def search(
                 best = nearest(d.view(-1, m), reject) + m * torch.arange(len(rows), device=d.device)
                 parts.append((best + m * rows[0], tried.select(best)))
             codes = codes.select(torch.cat([winner for winner, _ in parts]))
-            stage = Stage(
-                torch.cat([kept.features for _, kept in parts]), torch.cat([kept.image for _, kept in parts])
-            )
+            stage = Stage(torch.cat([kept.features for _, kept in parts]), torch.cat([kept.image for _, kept in parts]))
         elif level < last:
             stage = generator.step(level, conditions[level], codes, stage)
         winners.append(codes)

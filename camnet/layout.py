@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from camnet.jpeg import LEVELS, rgb_to_ycbcr, ycbcr_to_rgb

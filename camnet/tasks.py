@@ -23,9 +23,7 @@ Case = Callable[[Float[Tensor, "n 3 h w"], torch.Generator], Degraded]
 class Tasks:
     """Degrades images for each task that a generator is trained on."""
 
-    def __init__(
-        self, config: GeneratorConfig, grids: tuple[int, ...], pure: float, palette: Palette | None
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, grids: tuple[int, ...], pure: float, palette: Palette | None) -> None:
         self.config, self.grids, self.pure, self.palette = config, grids, pure, palette
 
     def draw(self, task: Task, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Degraded:

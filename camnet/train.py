@@ -24,7 +24,7 @@ from camnet.layout import SAMPLE, Palette
 from camnet.metrics import diversity
 from camnet.sheet import sheet_grid
 from camnet.tasks import Tasks
-from configs.camnet import CamnetConfig
+from configs.camnet import CamnetConfig, Task
 from configs.errors import UsageError
 from configs.reading import read
 from env.images import ImageSet, load
@@ -55,7 +55,9 @@ class Trainer:
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = distance.build(config, images)
         layouts = "layout" in config.generator.tasks
-        self.palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
+        self.palette = (
+            Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
+        )
         self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0)
         for generator in (self.generator, self.averaged):
@@ -80,7 +82,10 @@ class Trainer:
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random)
         targets = pyramid(x, config.generator.resolutions)
         codes = self.search(degraded, targets, random)
-        order, fresh = torch.arange(len(x), device=self.device), torch.ones(len(x), dtype=torch.bool, device=self.device)
+        order, fresh = (
+            torch.arange(len(x), device=self.device),
+            torch.ones(len(x), dtype=torch.bool, device=self.device),
+        )
         found = last = torch.zeros(len(x), device=self.device)
         for turn in range(config.reuse):
             if turn:
@@ -169,7 +174,7 @@ def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tenso
 
 
 @torch.no_grad()
-def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[dict[str, Tensor], dict[Task, Tensor]]:
     """Restore validation images K times in every task: figures for the curves, and a sample sheet a task.
 
     The same images, degradations and codes at every call, so that curves and sheets compare.

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from camnet.generator import Code, Generator, condition_at
 from camnet.jpeg import compress
 from camnet.layout import synthesize_from
-from camnet.generator import Code, Generator, condition_at
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
 

@@ -166,7 +166,9 @@ def test_flat_and_saturated_images_become_consistent(quality):
     colors = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).float()
     x = colors[:, :, None, None].expand(-1, -1, 16, 16).contiguous()
     compressed = at(x, quality)
-    assert compressed.residual(compressed.make_consistent(noise(x))).max() <= 2e-2  # white: the end of its bin at quality 50
+    assert (
+        compressed.residual(compressed.make_consistent(noise(x))).max() <= 2e-2
+    )  # white: the end of its bin at quality 50
 
 
 def test_a_consistent_restoration_encodes_to_the_same_file():

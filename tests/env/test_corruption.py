@@ -174,7 +174,9 @@ def test_a_factor_that_does_not_divide_acts_as_the_largest_that_does():
 
 
 def test_what_was_deleted_is_told_plane_by_plane():
-    a = Action(torch.zeros(4, 4, 4, dtype=torch.bool), torch.tensor([0, 1, 4, 0]), torch.tensor([True, False, True, False]))
+    a = Action(
+        torch.zeros(4, 4, 4, dtype=torch.bool), torch.tensor([0, 1, 4, 0]), torch.tensor([True, False, True, False])
+    )
     corrupted = corrupt(images(4), a)
     told = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
     assert corrupted.planes().flatten(1).tolist() == told

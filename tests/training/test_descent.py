@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from training.descent import Descent
+from training.ranks import Ranks
 
 
 @pytest.fixture
@@ -76,6 +77,17 @@ def test_the_share_scales_the_step_and_the_loss_falls(module):
 def test_the_norm_is_told_before_clipping(module):
     descent = Descent(module, 1e-2, clip=1e-3)
     assert descent.step(loss_of(module, 0)) > 1e-2
+    squares = torch.stack([p.grad.square().sum() for p in module.parameters()])
+    assert squares.sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_mean_over_the_ranks_is_what_is_clipped(module, monkeypatch):
+    """Here the other rank's gradient is three times this one's: the mean is twice it."""
+    monkeypatch.setattr(Ranks, "_reduce", lambda self, tensor, how=None: tensor * 4)
+    twin = copy.deepcopy(module)
+    own = Descent(twin, 1e-2).step(loss_of(twin, 0))
+    descent = Descent(module, 1e-2, clip=1e-3, ranks=Ranks(0, 2))
+    assert descent.step(loss_of(module, 0)).item() == pytest.approx(2 * own.item(), rel=1e-5)
     squares = torch.stack([p.grad.square().sum() for p in module.parameters()])
     assert squares.sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
 

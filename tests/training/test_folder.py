@@ -12,6 +12,7 @@ from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
 from training.folder import RunFolder
+from training.ranks import Ranks
 
 CONFIG = RunConfig()
 LONGER = replace(CONFIG, schedule=replace(CONFIG.schedule, steps=900))
@@ -131,3 +132,17 @@ def test_json_files_are_whole(tmp_path):
     with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER) as folder:
         folder.write_json("results.json", {"a": [1, None]})
     assert json.loads((tmp_path / "results.json").read_text()) == {"a": [1, None]}
+
+
+def test_a_rank_that_follows_opens_without_the_lock_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Ranks, "_reduce", lambda self, tensor, how=None: tensor)  # rank 0 has opened it
+    with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER, Ranks(0, 2)) as first:
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER, Ranks(1, 2)) as follower:
+            follower.write_json("results.json", {})
+        assert follower.checkpoints == first.checkpoints
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+        with pytest.raises(UsageError, match="in use"):  # the follower's end has not given up the lock
+            reopen(tmp_path)
+    (start,) = json.loads((tmp_path / "provenance.json").read_text())["starts"]
+    assert start["ranks"] == 2

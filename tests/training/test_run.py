@@ -12,6 +12,7 @@ from torch import nn
 from configs.errors import UsageError
 from training import run as module
 from training.descent import Descent
+from training.ranks import Ranks
 from training.run import MAX_SKIPPED, Run
 
 
@@ -238,3 +239,21 @@ def test_too_many_skipped_steps_end_a_run_and_name_the_settings(tmp_path, allowe
     for words in ("learner's descent: 21 steps", "stopped at step 21", "learning-rate", str(run.folder.checkpoints)):
         assert words in str(caught.value)
     assert max(saved(tmp_path)) <= MAX_SKIPPED  # what is resumed is still within the bound
+
+
+def test_a_rank_that_follows_steps_and_writes_and_prints_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(Ranks, "_reduce", lambda self, tensor, how=None: tensor)  # the others have nothing to add
+    part = Sum()
+    run = start(tmp_path, {"part": part}, ranks=Ranks(1, 2))
+    assert go(run, part) == list(range(10))
+    run.logbook.picture("views", torch.zeros(3, 2, 2), 0)
+    assert run.logbook.history() == {}
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_rank_that_sees_other_checkpoints_than_rank_0_is_refused(tmp_path, monkeypatch):
+    go(start(tmp_path))
+    monkeypatch.setattr(Ranks, "_reduce", lambda self, tensor, how=None: tensor)  # rank 0 finds nothing: step 0
+    with pytest.raises(UsageError, match=r"rank 0 goes on at step 0, rank 1 would at step 10: .*checkpoints"):
+        start(tmp_path, ranks=Ranks(1, 2))
