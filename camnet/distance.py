@@ -95,6 +95,24 @@ class Distance(nn.Module):
         stages = [(p - q).square().sum(dim=1).mean(dim=(1, 2)) for p, q in zip(a[1:], b[1:], strict=True)]
         return self.pixel_weight * pixels + torch.stack(stages).sum(dim=0)
 
+    def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
+        """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
+
+        In O(k log k), not O(k^2): the squares sum to k sum |f_i|^2 - |sum f_i|^2, and sorted pixels x_(1) <= ... <= x_(k)
+        are sum_r (2 r - k - 1) x_(r) apart.
+
+        Args:
+            features: Of n * k images; rows i k to i k + k - 1 are of a kind.
+            k: At least 2.
+        """
+        pixels, *maps = (f.unflatten(0, (-1, k)) for f in features)
+        rank = torch.arange(1, k + 1, device=pixels.device).view(1, k, 1, 1, 1)
+        total = self.pixel_weight * (pixels.sort(dim=1).values * (2 * rank - k - 1)).sum(dim=1).mean(dim=(1, 2, 3))
+        for f in maps:
+            f = f - f.mean(dim=1, keepdim=True)  # the same sum with less rounding: |sum f_i| is then 0
+            total = total + k * f.square().sum(dim=(1, 2)).mean(dim=(1, 2))
+        return total * 2 / (k * (k - 1))
+
     def forward(self, a: Float[Tensor, "n 3 r r"], b: Float[Tensor, "n 3 r r"]) -> Float[Tensor, " n"]:
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))

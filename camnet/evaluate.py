@@ -114,7 +114,7 @@ def observe(
         "distance": metrics.distances(distance, seen, truth),
         "from_mean": metrics.distances(distance, seen, distance.features(samples.mean(dim=1))),
         "plain": distance.between(distance.features(metrics.plain_fill(degraded)), truth),
-        "apart": metrics.pairwise_distance(distance, seen, samples.shape[1]),
+        "apart": distance.among(seen, samples.shape[1]),
         "psnr": metrics.psnr(samples, x),
         "ssim": metrics.ssim(samples, x),
         "variance": variance,
@@ -239,11 +239,12 @@ def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[
         raise UsageError(f"--against {twice}: given twice; keep one of them")
     short = {name: stem(name) for name in given}
     names = short if len(set(short.values())) == len(given) else {name: name for name in given}
-    first = frozen.load(config.generator, where)
+    precision = torch.bfloat16 if config.amp else torch.float32
+    first = frozen.load(config.generator, where, precision)
     data = data_of(first.card, config)
     operators: dict[str, Decorruptor] = {names[config.generator]: first}
     for name in config.against:
-        operator = operators[names[name]] = frozen.find(name, data, where)
+        operator = operators[names[name]] = frozen.find(name, data, where, precision)
         if operator.size not in (first.size, None):
             raise UsageError(
                 f"--against {name}: it restores images of {operator.size} pixels, {names[config.generator]} those of "
@@ -344,6 +345,7 @@ def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]]
         "k": config.k,
         "batch": config.batch,
         "seed": config.seed,
+        "amp": config.amp,
         "data": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(evaluation.data).items()},
         "distance": evaluation.distance.name,
         "frechet_features": features_name(evaluation),

@@ -151,13 +151,14 @@ def resolve(name: str, images: str) -> str:
     return images
 
 
-def find(name: str, data: DataConfig, device: torch.device) -> Decorruptor:
+def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> Decorruptor:
     """The decorruptor that --generator names.
 
     Args:
         name: auto (see `resolve`); a fill of `camnet.fills`; package.module:factory, one's own; else as for `load`.
         data: The images that it is for.
         device: Where it is to live.
+        dtype: Type of CAMNet's convolutions (`load`).
 
     Raises:
         UsageError: If there is none of that name, or it does not load.
@@ -168,7 +169,7 @@ def find(name: str, data: DataConfig, device: torch.device) -> Decorruptor:
             return Fill(kind, data.size)
     if ":" in name and not name.endswith(".safetensors"):
         return _made(name, device)
-    return load(name, device)
+    return load(name, device, dtype)
 
 
 def _made(name: str, device: torch.device) -> Decorruptor:

@@ -53,22 +53,6 @@ def distances(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> Fl
     return distance.between(seen, [f.repeat_interleave(k, dim=0) for f in truth]).view(n, k)
 
 
-def pairwise_distance(distance: Distance, seen: list[Tensor], k: int) -> Float[Tensor, " n"]:
-    """Mean distance of two different samples of an image: 2 / (k (k - 1)) sum_{i<j} d(s_i, s_j).
-
-    Args:
-        distance: Compares.
-        seen: Features of n * k samples, image by image.
-        k: Samples an image, at least 2.
-    """
-    samples = [f.unflatten(0, (-1, k)) for f in seen]
-    total = samples[0].new_zeros(len(samples[0]))
-    for gap in range(1, k):
-        a, b = ([f[:, rows].flatten(0, 1) for f in samples] for rows in (slice(gap, None), slice(-gap)))
-        total = total + distance.between(a, b).view(-1, k - gap).sum(dim=1)
-    return total * 2 / (k * (k - 1))
-
-
 def spread(
     samples: Float[Tensor, "n k 3 h w"], where: Bool[Tensor, "n 1 h w"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:

@@ -26,6 +26,8 @@ class EvaluationConfig:
     """Restorations of each image (K)."""
     batch: int = 100
     """Images restored at once, K times each: bounds the memory. The codes drawn depend on it."""
+    amp: bool = False
+    """Run CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it; figures move in the third digit."""
     seed: int = 0
     """Draws degradations and codes."""
     cases: tuple[str, ...] = ()

@@ -1,0 +1,76 @@
+"""What conditional IMLE buys: a trained CAMNet against plain regression (one candidate a module, m = 1).
+
+Trains two controls with the generator's own configuration and m = 1: one for as many gradient steps, one for as many
+minutes (its card says how many). Then measures all three on the test images, K = 16 restorations each, on the same
+degraded images. Controls are kept in runs/, so the same command goes on.
+
+    python benchmarks/camnet_against_regression.py --config configs/camnet_cifar10.yaml --threads 1
+
+Equal minutes mean equal compute only on an equally busy machine: train the controls as the generator was trained.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from camnet import evaluate, train
+from configs.camnet import CamnetConfig
+from configs.reading import read
+
+FOREVER = 10**9
+"""More steps than the minutes allow."""
+
+
+def main() -> None:
+    """Train the controls if need be, measure, print the table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="the generator's configuration; its --out must be trained")
+    parser.add_argument("--out", type=Path, help="where the generator lies, if not where the configuration says")
+    parser.add_argument("--data-root", default="data", help="folder of the image set")
+    parser.add_argument("--images", type=int, default=1000, help="test images")
+    parser.add_argument("--threads", type=int, default=1, help="threads, as the generator was trained")
+    parser.add_argument("--only", choices=("steps", "time"), help="only train this control")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    own = ["--config", options.config, "--data.root", options.data_root]
+    config = read(CamnetConfig, own, prog="camnet", description="")
+    weights = options.out or config.out
+    card = json.loads(weights.with_suffix(".json").read_text())
+    lengths = {
+        "steps": ["--steps", str(card["steps"]), "--max-minutes", "0"],
+        "time": ["--steps", str(FOREVER), "--max-minutes", str(card["seconds"] / 60)],
+    }
+    controls = {}
+    for name, length in lengths.items():
+        controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")
+        if options.only in (None, name) and not controls[name].exists():
+            ones = ["--candidates", *("1" for _ in config.candidates)]
+            train.main([*own, *length, *ones, "--out", str(controls[name])])
+    if options.only:
+        return
+    out = Path(f"runs/{weights.stem}_against_regression")
+    against = ["--against", *map(str, controls.values())]
+    shared = ["--data.root", options.data_root, "--images", str(options.images), "--out", str(out)]
+    evaluate.main(["--generator", str(weights), *against, *shared])
+    print(json.dumps(ratios(out, weights.stem)))
+
+
+def ratios(out: Path, generator: str) -> dict[str, float]:
+    """Best-of-K distance over each control's, and the gain in best-of-K PSNR, case by case."""
+    figures = {}
+    for case, rows in json.loads((out / "figures.json").read_text())["cases"].items():
+        key = case.replace(" %", " percent").replace(" + ", " ").replace(" ", "_")
+        for control in ("steps", "time"):
+            own, other = rows[generator], rows[f"{generator}_m1_{control}"]
+            figures[f"{key}_best_distance_to_m1_equal_{control}_ratio"] = own["best_distance"] / other["best_distance"]
+            figures[f"{key}_best_psnr_gain_over_m1_equal_{control}_db"] = own["best_psnr"] - other["best_psnr"]
+    return figures
+
+
+if __name__ == "__main__":
+    main()
