@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from configs.camnet import CamnetConfig
-from env.images import ImageSet
 from training.seeding import generator_at
 
 WIDTH = 16
@@ -98,8 +96,8 @@ class Distance(nn.Module):
     def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
         """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
 
-        In O(k log k), not O(k^2): the squares sum to k sum |f_i|^2 - |sum f_i|^2, and sorted pixels x_(1) <= ... <= x_(k)
-        are sum_r (2 r - k - 1) x_(r) apart.
+        In O(k log k), not O(k^2): the squares sum to k sum |f_i|^2 - |sum f_i|^2, and of sorted pixels x_(1) <= x_(2)
+        <= ... the differences sum to sum_r (2 r - k - 1) x_(r).
 
         Args:
             features: Of n * k images; rows i k to i k + k - 1 are of a kind.
@@ -116,11 +114,6 @@ class Distance(nn.Module):
     def forward(self, a: Float[Tensor, "n 3 r r"], b: Float[Tensor, "n 3 r r"]) -> Float[Tensor, " n"]:
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))
-
-
-def build(config: CamnetConfig, images: ImageSet) -> Distance:
-    """The distance that a training is configured for, calibrated on its images (2,000, evenly spread)."""
-    return Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight)
 
 
 def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -8,6 +8,7 @@ the condition, drawn without any code, beside the condition itself.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -133,9 +134,7 @@ class Context(nn.Module):
         widths = config.widths
         self.entry = nn.Conv2d(condition_channels(config), widths[-1], 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths)
-        self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in pairwise(widths))
 
     def forward(self, condition: Float[Tensor, "n p r r"]) -> list[Tensor]:
         """Features at each module's resolution, coarse to fine, from the condition of the finest module."""
@@ -255,10 +254,8 @@ def condition_at(
     seen = torch.cat([kept_at(degraded, resolution), hidden], dim=1)
     if patch > 1:
         seen = F.pixel_unshuffle(seen, patch)
-    if planes.shape[-1] == 1:
-        planes = planes.expand(-1, -1, r, r)
-    else:
-        planes = F.avg_pool2d(planes, planes.shape[-1] // r)
+    everywhere = planes.shape[-1] == 1
+    planes = planes.expand(-1, -1, r, r) if everywhere else F.avg_pool2d(planes, planes.shape[-1] // r)
     return torch.cat([seen, planes], dim=1)
 
 

@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from camnet import distance, frozen
+from camnet import frozen
 from camnet.degraded import Degraded
+from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.evaluate import figures
+from camnet.features import added
 from camnet.generator import CascadeModule, Code, Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
@@ -53,7 +55,7 @@ class Trainer:
             self.generator = Generator(config.generator).to(where)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
-        self.distance = distance.build(config, images)
+        self.distance = Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images))
         layouts = "layout" in config.generator.tasks
         self.palette = (
             Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
@@ -189,12 +191,12 @@ def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[di
         spreads.append(diversity(samples, degraded.touched()))
         sheets[task] = sheet_grid(x, degraded, samples, distances[-1])
     drawn = torch.stack(distances)
-    figures = {
+    curves = {
         "camnet/best_distance": drawn.amin(dim=2).mean(),
         "camnet/mean_distance": drawn.mean(),
         "camnet/diversity": torch.stack(spreads).mean(),
     }
-    return figures, sheets
+    return curves, sheets
 
 
 def card_of(trainer: Trainer, run: Run, argv: list[str], x: Tensor, provenance: dict[str, Any]) -> dict[str, Any]:
