@@ -17,7 +17,6 @@ kernels to start.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -28,8 +27,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-if "--threads" not in sys.argv:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import published_search
 import torch

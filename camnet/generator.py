@@ -86,6 +86,10 @@ class CascadeModule(nn.Module):
         self.entry = nn.Conv2d(self.known + config.spatial_code + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))
         self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
+        if patch > 1:
+            with torch.no_grad():  # all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard
+                for parameter in (self.head.weight, self.head.bias):
+                    parameter.copy_(parameter[:: patch**2].repeat_interleave(patch**2, dim=0))
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
@@ -228,7 +232,8 @@ class Generator(nn.Module):
 
     def _enlarged(self, level: int, before: Stage) -> Stage:
         """The previous stage at this module's resolution."""
-        return Stage(_double(before.features), _double(before.image)) if level else before
+        mode = "bilinear" if self.config.smooth else "nearest"
+        return Stage(_double(before.features, mode), _double(before.image, mode)) if level else before
 
     def _task_planes(self, degraded: Degraded) -> Tensor:
         """The planes of the task in hand among zeros for those of the others."""
@@ -300,6 +305,6 @@ def _zeros(like: Tensor, count: int) -> Tensor:
     return like.new_zeros(1, 1, 1, 1).expand(len(like), count, *like.shape[2:])
 
 
-def _double(x: Tensor) -> Tensor:
-    """Upsample by two, nearest."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+def _double(x: Tensor, mode: str) -> Tensor:
+    """Upsample by two."""
+    return F.interpolate(x, scale_factor=2, mode=mode)

@@ -32,6 +32,8 @@ class GeneratorConfig:
     (once an image, however many codes are tried).."""
     norm: bool = True
     """Whether blocks begin with GroupNorm. Without it they take two thirds of the time on a CPU."""
+    smooth: bool = False
+    """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
     """Whether the first module begins with holes filled by the mean of what is visible around them, not with black."""
     factors: int = 3

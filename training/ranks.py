@@ -20,19 +20,20 @@ from configs.errors import UsageError
 from training import device
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest wait for another process: more than rank 0 needs to measure, draw and save while the others wait. One that
-ends is noticed at once."""
+"""Longest wait for another process: more than rank 0 needs to draw and save while the others wait. One that ends is
+noticed at once."""
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Ranks:
     """The processes that train one model together: this one alone, or those that `join` has brought together.
 
-    All ranks must call the same methods in the same order. Alone, every method returns at once.
+    All ranks must call the same methods in the same order. Alone, every method returns at once. What rank 0 does while
+    the others wait must not use libraries that talk to other processes unasked, as torchmetrics does: `leave` first.
 
     Attributes:
         rank: Which of them this process is.
-        world: How many they are.
+        world: How many they are; 1 again after `leave`.
         first: Whether this is rank 0, the one that logs, saves and prints.
     """
 
@@ -49,7 +50,8 @@ class Ranks:
     def join(cls) -> Iterator["Ranks"]:
         """Meet the other processes that torchrun has started; without torchrun there are none.
 
-        An error on any rank ends all: the first to fail raises it, the others end silently with status 1.
+        Until they leave, an error on any rank ends all: the first to fail raises it, the others end silently with
+        status 1.
 
         Raises:
             UsageError: If the other processes cannot be met.
@@ -58,11 +60,10 @@ class Ranks:
             yield cls.single()
             return
         store, rank, world = _meet()
-        ranks, done = cls(rank, world), False
+        ranks = cls(rank, world)
         try:
             yield ranks
-            ranks.barrier()  # else an error while rank 0 finishes alone would look like success elsewhere
-            done = True
+            ranks.leave()
         except SystemExit:
             raise  # explained already, and alike on all ranks: it comes from reading the flags
         except BaseException:
@@ -71,8 +72,15 @@ class Ranks:
             raise
         finally:
             # Between GPUs this would wait for steps that the others never take: the end of the process does it there.
-            if done or not torch.cuda.is_available():
+            if dist.is_initialized() and not torch.cuda.is_available():
                 dist.destroy_process_group()
+
+    def leave(self) -> None:
+        """End what is done together, once all are here: rank 0 may finish alone, however long that takes."""
+        if self.world > 1:
+            self.barrier()
+            dist.destroy_process_group()
+            self.world = 1
 
     def device(self, name: Literal["auto", "cpu", "cuda"]) -> torch.device:
         """Turn `--device` into this rank's device: each rank of a machine has a GPU of its own.

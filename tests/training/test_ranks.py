@@ -104,7 +104,9 @@ def stop(ranks, folder):
 
 def resume(ranks, folder):
     part = Sum()
-    return go(start(folder, part, ranks), part)
+    result = go(start(folder, part, ranks), part)
+    ranks.leave()
+    return result | {"left": [ranks.rank, ranks.world, ranks.first, dist.is_initialized(), ranks.any(ranks.first)]}
 
 
 def clocks(ranks, folder):
@@ -241,6 +243,8 @@ def test_a_wish_to_stop_on_one_rank_stops_all_and_is_told_once(played):
 
 def test_all_go_on_from_the_same_checkpoint_and_rank_0_alone_writes_and_prints(played):
     first, second = played.results["resume"]
+    assert first.pop("left") == [0, 1, True, False, True]  # each is on its own then
+    assert second.pop("left") == [1, 1, False, False, False]
     assert first == second == {"seen": [6, 7, 8, 9], "sum": float(sum(range(10)))}
     assert "at step 6 of 10" in played.out[0]
     assert played.out[1] == ""
