@@ -8,13 +8,13 @@ the condition, drawn without any code, beside the condition itself.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
 
@@ -88,7 +88,7 @@ class CascadeModule(nn.Module):
         self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
         if patch > 1:
             with torch.no_grad():  # all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard
-                for parameter in (self.head.weight, self.head.bias):
+                for parameter in self.head.parameters():
                     parameter.copy_(parameter[:: patch**2].repeat_interleave(patch**2, dim=0))
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
@@ -128,27 +128,6 @@ class CascadeModule(nn.Module):
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
         return F.avg_pool2d(image, self.patch) if self.patch > 1 else image
-
-
-class Context(nn.Module):
-    """Features of the condition for every module, drawn from fine to coarse; no code enters."""
-
-    def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        widths = config.widths
-        self.entry = nn.Conv2d(condition_channels(config), widths[-1], 3, padding=1)
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths)
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for coarse, fine in pairwise(widths))
-
-    def forward(self, condition: Float[Tensor, "n p r r"]) -> list[Tensor]:
-        """Features at each module's resolution, coarse to fine, from the condition of the finest module."""
-        h, features = self.entry(condition), []
-        for level in reversed(range(len(self.convs))):
-            h = h + self.convs[level](F.silu(h))
-            features.append(h)
-            if level:
-                h = self.down[level - 1](F.silu(h))
-        return features[::-1]
 
 
 class Generator(nn.Module):
@@ -243,50 +222,6 @@ class Generator(nn.Module):
         own = degraded.planes()[:, : known[degraded.task]]
         parts = [own if task == degraded.task else _zeros(own, count) for task, count in known.items()]
         return torch.cat(parts, dim=1)
-
-
-def condition_channels(config: GeneratorConfig) -> int:
-    """Channels of the condition: kept colors and hidden share of every pixel of a patch, and the tasks' planes."""
-    return 4 * config.patch**2 + sum(config.planes.values())
-
-
-def condition_at(
-    degraded: Degraded, planes: Float[Tensor, "n p _ _"], resolution: int, patch: int
-) -> Float[Tensor, "n q r r"]:
-    """Pool the degraded image and its planes to a module's resolution, then fold patches into channels."""
-    r = resolution // patch
-    hidden = F.avg_pool2d(degraded.hidden, degraded.hidden.shape[-1] // resolution)
-    seen = torch.cat([kept_at(degraded, resolution), hidden], dim=1)
-    if patch > 1:
-        seen = F.pixel_unshuffle(seen, patch)
-    everywhere = planes.shape[-1] == 1
-    planes = planes.expand(-1, -1, r, r) if everywhere else F.avg_pool2d(planes, planes.shape[-1] // r)
-    return torch.cat([seen, planes], dim=1)
-
-
-def kept_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
-    """The kept colors at a module's resolution.
-
-    Averaged over visible pixels alone, or the zeros of hidden ones would bleed into coarse modules.
-    """
-    kernel = degraded.kept.shape[-1] // resolution
-    hidden = F.avg_pool2d(degraded.hidden, kernel)
-    return F.avg_pool2d(degraded.kept, kernel) / (1 - hidden).clamp(min=1e-6)
-
-
-def filled_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
-    """The kept colors at a module's resolution, holes filled from the next coarser resolution that sees something.
-
-    The "pull" of pull-push interpolation (Gortler et al. 1996); middle gray where nothing at all is visible.
-    """
-    sizes = [resolution]
-    while sizes[-1] % 2 == 0:
-        sizes.append(sizes[-1] // 2)
-    image = degraded.kept.new_full((len(degraded), 3, 1, 1), 0.5)
-    for size in [*([1] if sizes[-1] > 1 else []), *reversed(sizes)]:
-        hidden = F.avg_pool2d(degraded.hidden, degraded.hidden.shape[-1] // size)
-        image = torch.where(hidden < 1, kept_at(degraded, size), F.interpolate(image, size, mode="nearest"))
-    return image
 
 
 def each(degraded: Degraded, many: int) -> Degraded:

@@ -138,7 +138,7 @@ def frechet_distance(real: Float[Tensor, "n d"], made: Float[Tensor, "m d"]) -> 
         real: Features of true images, at least 2.
         made: Features of restorations, at least 2.
     """
-    metric = FrechetInceptionDistance(_AsGiven(real.shape[1]), normalize=True).to(real.device)
+    metric = FrechetInceptionDistance(_AsGiven(real.shape[1]), normalize=True, sync_on_compute=False).to(real.device)
     metric.update(real.double(), real=True)
     metric.update(made.double(), real=False)
     return metric.compute().clamp(min=0)  # the clamp mends rounding alone

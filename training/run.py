@@ -111,6 +111,8 @@ class Run:
                 yield self.step
                 self.step += self._stride
                 self._seconds = self.ranks.first_says(time.monotonic() - self._started)
+                if self._limit < math.inf:  # the bar counts to the step at which the minutes will be over
+                    bar.total = min(self._steps, max(self.step, round(self.step / self.progress)))
                 bar.update(self._stride)
                 if self.step % self._log_every == 0 or self.step >= self._steps:
                     self._log()

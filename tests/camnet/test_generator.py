@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from camnet.generator import Code, Generator, condition_at
+from camnet.condition import condition_at
+from camnet.generator import Code, Generator
 from camnet.jpeg import compress
 from camnet.layout import synthesize_from
 from configs.camnet import GeneratorConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from camnet import frozen, train
+from camnet import frozen, train, trainer
 from configs.errors import UsageError
 
 TINY = [
@@ -129,7 +129,7 @@ def test_the_result_loads_is_averaged_and_differs_by_seed(place):
 
 def test_recoloring_keeps_the_shapes_and_changes_the_colors():
     x = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    y = train.recolor(x, torch.Generator().manual_seed(1))
+    y = trainer.recolor(x, torch.Generator().manual_seed(1))
     upright = torch.isclose(y.mean(dim=1), x.mean(dim=1), atol=1e-6).all(dim=(1, 2))
     inverted = torch.isclose(y.mean(dim=1), 1 - x.mean(dim=1), atol=1e-6).all(dim=(1, 2))
     assert (upright | inverted).all()

@@ -1,0 +1,156 @@
+"""One round of training CAMNet by conditional IMLE: draw images, degrade them, search codes, learn from them.
+
+The search runs without gradient; the codes that it finds serve one gradient step or several. Everything that a round
+draws is a function of (seed, step), and everything that it changes lies in `Trainer.parts`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from camnet.degraded import Degraded
+from camnet.distance import CALIBRATION_IMAGES, Distance
+from camnet.features import added
+from camnet.generator import CascadeModule, Code, Generator
+from camnet.imle import imle_loss, pyramid, search
+from camnet.layout import SAMPLE, Palette
+from camnet.tasks import Tasks
+from configs.camnet import CamnetConfig
+from env.images import ImageSet
+from training.descent import Descent
+from training.ranks import Ranks
+from training.run import Stateful
+from training.schedule import one_cycle
+from training.seeding import generator_at, seeded
+
+
+class Trainer:
+    """Everything that a CAMNet training changes, and its one round."""
+
+    def __init__(self, config: CamnetConfig, images: ImageSet, where: torch.device, ranks: Ranks | None = None) -> None:
+        self.config, self.images, self.device = config, images, where
+        self.ranks = ranks or Ranks.single()
+        with seeded(config.seed, "generator"):
+            self.generator = Generator(config.generator).to(where)
+        self.averaged = Generator(config.generator).to(where)
+        self.averaged.load_state_dict(self.generator.state_dict())
+        self.distance = Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images))
+        layouts = "layout" in config.generator.tasks
+        self.palette = (
+            Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
+        )
+        self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
+        self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
+        for generator in (self.generator, self.averaged):
+            generator.precision = torch.bfloat16 if config.amp else torch.float32
+            if where.type == "cuda":
+                generator.to(memory_format=torch.channels_last)
+        if config.compile:
+            for level in self.generator.levels:
+                assert isinstance(level, CascadeModule)
+                level.compile_refinement()
+
+    def parts(self) -> dict[str, Stateful]:
+        """Everything that a round changes."""
+        return {"generator": self.generator, "averaged": self.averaged, "descent": self.descent}
+
+    def round(self, step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
+        """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
+        config = self.config
+        random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
+        x = self.batch(random)
+        tasks = config.generator.tasks
+        degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random)
+        targets = pyramid(x, config.generator.resolutions)
+        codes = self.search(degraded, targets, random)
+        order, fresh = (
+            torch.arange(len(x), device=self.device),
+            torch.ones(len(x), dtype=torch.bool, device=self.device),
+        )
+        found = last = torch.zeros(len(x), device=self.device)
+        for turn in range(config.reuse):
+            if turn:
+                order = torch.randperm(len(x), generator=random, device=self.device)
+                codes, fresh = self.search_again(codes, last / found, degraded, targets, random)
+            seen = torch.empty_like(last)
+            for rows in order.split(config.batch):
+                some = [t[rows] for t in targets]
+                losses = imle_loss(
+                    self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes]
+                )
+                norm = self.descent.step(losses.mean(), one_cycle(progress))
+                self.average()
+                seen[rows] = losses.detach()
+                yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
+            found, last = torch.where(fresh, seen, found), seen
+
+    def batch(self, random: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+        """Draw the images of a round."""
+        config = self.config
+        index = torch.randint(len(self.images), (config.batch * config.group,), generator=random, device=self.device)
+        x = self.images.images(index)
+        if config.recolor:
+            x = recolor(x, random)
+        if config.flip:
+            mirrored = torch.rand(len(x), 1, 1, 1, generator=random, device=self.device) < 0.5
+            x = torch.where(mirrored, x.flip(-1), x)
+        return x
+
+    def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> list[Code]:
+        """The best code of every module for each image."""
+        config = self.config
+        return search(self.generator, self.distance, degraded, targets, config.candidates, random, config.reject)
+
+    def search_again(
+        self,
+        codes: list[Code],
+        fallen: Float[Tensor, " n"],
+        degraded: Degraded,
+        targets: list[Tensor],
+        random: torch.Generator,
+    ) -> tuple[list[Code], Bool[Tensor, " n"]]:
+        """Adaptive IMLE (Aghabozorgi et al. 2023): new codes where the loss has fallen most, the old ones elsewhere.
+
+        A departure: a fixed share of the images stands in for a threshold, so that shapes are fixed and the host need
+        not wait.
+
+        Args:
+            codes: The codes in use.
+            fallen: Each image's loss as a share of what it was when its code was new.
+            degraded: The images.
+            targets: The truth.
+            random: Draws the candidates.
+
+        Returns:
+            The codes to go on with, and which of them are new.
+        """
+        is_new = torch.zeros_like(fallen, dtype=torch.bool)
+        count = round(self.config.adaptive * len(fallen))
+        if not count:
+            return codes, is_new
+        rows = fallen.topk(count, largest=False).indices
+        found = self.search(degraded.select(rows), [t[rows] for t in targets], random)
+        mixed = [
+            Code(old.everywhere.index_copy(0, rows, new.everywhere), old.here.index_copy(0, rows, new.here))
+            for old, new in zip(codes, found, strict=True)
+        ]
+        return mixed, is_new.index_fill(0, rows, True)
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Let the averaged weights, which are what is exported, follow the trained ones."""
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - self.config.ema)
+
+
+def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+    """Permute the color channels of each image and invert half of the images.
+
+    Keeps the distribution of digits in colors that were drawn uniformly; photographs have no such symmetry.
+    """
+    n, device = len(x), x.device
+    order = torch.rand(n, 3, generator=random, device=device).argsort(dim=1)
+    x = x.gather(1, order[:, :, None, None].expand_as(x))
+    invert = torch.rand(n, 1, 1, 1, generator=random, device=device) < 0.5
+    return torch.where(invert, 1 - x, x)
