@@ -1,0 +1,104 @@
+"""One round: which codes are searched when, and what is learned from them."""
+
+import pytest
+import torch
+
+from camnet import imle
+from camnet.imle import nearest, search
+from camnet.trainer import Trainer
+from configs.camnet import CamnetConfig, GeneratorConfig
+from configs.data import DataConfig
+from env.images import load
+
+SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4)
+
+
+def trainer(**settings):
+    config = CamnetConfig(**{"batch": 4, "group": 2, "candidates": (4, 2, 2), "generator": SMALL} | settings)
+    return Trainer(config, load(DataConfig(), torch.device("cpu")).train, torch.device("cpu"))
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """How many images each search of a round was asked for."""
+    seen = []
+
+    def counted(generator, distance, degraded, *rest):
+        seen.append(len(degraded))
+        return search(generator, distance, degraded, *rest)
+
+    monkeypatch.setattr("camnet.trainer.search", counted)
+    return seen
+
+
+def test_a_round_is_one_search_and_group_times_reuse_steps(searches):
+    t = trainer(reuse=3)
+    figures = list(t.round(0, 0.5))
+    assert searches == [8]
+    assert len(figures) == 6 == t.config.stride
+    assert t.descent.skipped == 0
+
+
+def test_adaptive_searches_again_for_a_share_between_passes(searches):
+    assert len(list(trainer(reuse=3, adaptive=0.25).round(0, 0.5))) == 6
+    assert searches == [8, 2, 2]
+
+
+def test_adaptive_takes_those_whose_loss_has_fallen_most():
+    t = trainer(reuse=2, adaptive=0.5)
+    random = torch.Generator().manual_seed(0)
+    x = t.batch(random)
+    degraded = t.tasks.draw("mix", x, random)
+    targets = imle.pyramid(x, SMALL.resolutions)
+    codes = t.search(degraded, targets, random)
+    fallen = torch.tensor([1.0, 0.2, 0.9, 0.8, 0.1, 0.3, 0.95, 0.25])
+    mixed, fresh = t.search_again(codes, fallen, degraded, targets, random)
+    assert fresh.nonzero().flatten().tolist() == [1, 4, 5, 7]
+    for old, new in zip(codes, mixed, strict=True):
+        same = (old.everywhere == new.everywhere).all(dim=1)
+        assert torch.equal(same, ~fresh)
+        assert torch.equal((old.here == new.here).flatten(1).all(dim=1), ~fresh)
+
+
+def test_the_same_step_gives_the_same_round():
+    a, b = trainer(reuse=2, adaptive=0.5), trainer(reuse=2, adaptive=0.5)
+    for t in (a, b):
+        list(t.round(4, 0.3))
+    assert all(torch.equal(p, q) for p, q in zip(a.generator.parameters(), b.generator.parameters(), strict=True))
+    list(b.round(8, 0.3))
+    assert not all(torch.equal(p, q) for p, q in zip(a.generator.parameters(), b.generator.parameters(), strict=True))
+
+
+def test_rejection_leaves_out_what_is_already_near():
+    d = torch.tensor([[0.1, 0.5, 0.3], [0.1, 0.2, 0.15], [0.9, 0.8, 0.7]])
+    assert nearest(d, 0.0).tolist() == [0, 0, 2]
+    assert nearest(d, 0.25).tolist() == [2, 0, 2]  # of the second all are near: the nearest of them
+    assert nearest(d, 0.75).tolist() == [0, 0, 1]
+
+
+def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
+    t = trainer()
+    random = torch.Generator().manual_seed(0)
+    x = t.batch(random)
+    degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
+    whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    monkeypatch.setattr(imle, "ROWS", 6)
+    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    for a, b in zip(whole, pieces, strict=True):
+        assert torch.equal(a.everywhere, b.everywhere)
+        assert torch.equal(a.here, b.here)
+
+
+def test_half_precision_trains():
+    t = trainer(amp=True)
+    figures = list(t.round(0, 0.5))
+    assert all(values["camnet/loss"].isfinite() for values in figures)
+    assert all(p.dtype == torch.float32 for p in t.generator.parameters())
+
+
+def test_mirroring_mirrors_half_of_the_images():
+    plain, flipped = trainer(batch=64), trainer(batch=64, flip=True)
+    a, b = plain.batch(torch.Generator().manual_seed(0)), flipped.batch(torch.Generator().manual_seed(0))
+    same = (a == b).flatten(1).all(dim=1)
+    assert torch.equal(b[~same], a[~same].flip(-1))
+    assert 0.3 < same.float().mean() < 0.7
