@@ -82,6 +82,10 @@ class FrozenGenerator(Decorruptor):
         codes_per_image(len(codes[0]), len(degraded))
         return self._generator(degraded, codes)[-1]
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights by name, for a training that begins with them."""
+        return self._generator.state_dict()
+
     def sha256(self) -> str:
         """Hash of the weights as they lie in memory now; equal before and after a run, and for every precision."""
         return weights_sha256(self._generator)

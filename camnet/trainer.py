@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from camnet import frozen
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
@@ -18,6 +19,7 @@ from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
+from configs.errors import UsageError
 from env.images import ImageSet
 from training.descent import Descent
 from training.ranks import Ranks
@@ -34,6 +36,8 @@ class Trainer:
         self.ranks = ranks or Ranks.single()
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
+        if config.start:
+            take_over(frozen.load(config.start, where).state_dict(), self.generator, config.start)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images))
@@ -142,6 +146,28 @@ class Trainer:
     def average(self) -> None:
         """Let the averaged weights, which are what is exported, follow the trained ones."""
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - self.config.ema)
+
+
+def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> None:
+    """Copy the weights that have a place of their name and shape in a generator.
+
+    Args:
+        weights: By name.
+        generator: Gets them.
+        name: Where they come from, for the message.
+
+    Raises:
+        UsageError: If less than half of the generator's would be taken: then it is another network.
+    """
+    own = generator.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    if 2 * len(fitting) < len(own):
+        raise UsageError(
+            f"--start {name}: only {len(fitting)} of this generator's {len(own)} tensors are among its weights in the "
+            "same shape; compare --generator.widths and --generator.tasks"
+        )
+    generator.load_state_dict(own | fitting)
+    print(f"--start {name}: {len(fitting)} of {len(own)} tensors taken over, the others drawn")
 
 
 def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:

@@ -82,6 +82,9 @@ class CamnetConfig:
     """Where the trained weights go; the card with all figures goes beside it, the checkpoint under runs/."""
     seed: int = 0
     """Seed of weights, batches, corruptions and codes."""
+    start: str = ""
+    """Weights to begin with: a shipped name or the path of a .safetensors file. Tensors of equal name and shape are
+    taken (from 32 to 64 pixels: all but the new module's), the others drawn. Empty: all are drawn."""
     steps: int = 4000
     """Gradient steps. The same command resumes an interrupted training."""
     max_minutes: float = 0.0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 
 import pytest
@@ -11,12 +12,12 @@ from safetensors.torch import load_file
 from camnet import frozen, train, trainer
 from configs.errors import UsageError
 
-TINY = (
+TINY = shlex.split(
     "--steps 16 --group 2 --reuse 2 --adaptive 0.5 --batch 2 --candidates 3 2 2 --recolor True --flip True "
     "--grids 2 4 --pure 0.3 --picture-every 1 --ema 0.5 --device cpu --out tiny.safetensors "
     "--generator.widths 8 8 8 --generator.blocks 1 --generator.global-code 4 --generator.factors 5 "
     "--generator.tasks mix layout decompression --generator.layout-classes 3"
-).split()
+)
 
 
 @pytest.fixture(autouse=True)

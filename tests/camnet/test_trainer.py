@@ -1,13 +1,16 @@
 """One round: which codes are searched when, and what is learned from them."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
-from camnet import imle
+from camnet import frozen, imle
 from camnet.imle import nearest, search
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
+from configs.errors import UsageError
 from env.images import load
 
 SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4)
@@ -102,3 +105,24 @@ def test_mirroring_mirrors_half_of_the_images():
     same = (a == b).flatten(1).all(dim=1)
     assert torch.equal(b[~same], a[~same].flip(-1))
     assert 0.3 < same.float().mean() < 0.7
+
+
+def test_a_training_begins_with_the_weights_that_fit(tmp_path, capsys):
+    donor = trainer(seed=7)
+    card = {"generator": asdict(SMALL)}
+    frozen.save(donor.generator, tmp_path / "donor.safetensors", card)
+    wider = replace(SMALL, widths=(8, 8, 16))
+    begun = trainer(start=str(tmp_path / "donor.safetensors"), generator=wider).generator.state_dict()
+    fresh = trainer(generator=wider).generator.state_dict()
+    taken = {name for name, value in donor.generator.state_dict().items() if value.shape == begun[name].shape}
+    assert all(torch.equal(begun[name], donor.generator.state_dict()[name]) for name in taken)
+    assert all(torch.equal(begun[name], fresh[name]) for name in begun.keys() - taken)
+    assert any(name.startswith("levels.2") for name in begun.keys() - taken)
+    assert f"{len(taken)} of {len(begun)} tensors taken over" in capsys.readouterr().out
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    frozen.save(trainer().generator, tmp_path / "donor.safetensors", {"generator": asdict(SMALL)})
+    other = replace(SMALL, widths=(16, 16, 16), global_code=5, spatial_code=0)
+    with pytest.raises(UsageError, match=r"only \d+ of this generator's \d+ tensors"):
+        trainer(start=str(tmp_path / "donor.safetensors"), generator=other)
