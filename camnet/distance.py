@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from training.seeding import generator_at
 
@@ -43,7 +44,9 @@ class RandomFeatures(nn.Module):
         """Draw the filters and scale them."""
         super().__init__()
         self.filters = nn.ModuleList(
-            nn.Conv2d(3 if stage == 0 else WIDTH, WIDTH, 3, padding=1) for stage in range(STAGES)
+            # Not initialized: that would move the global random numbers, and the filters are replaced below.
+            skip_init(nn.Conv2d, 3 if stage == 0 else WIDTH, WIDTH, 3, padding=1)
+            for stage in range(STAGES)
         )
         self.requires_grad_(False)
         generator = generator_at(0, 0, "distance", torch.device("cpu"))

@@ -50,6 +50,11 @@ class Stage:
         """The rows at the given index."""
         return Stage(self.features[index], self.image[index])
 
+    @staticmethod
+    def joined(stages: list["Stage"]) -> "Stage":
+        """The rows of all of them, one after another."""
+        return Stage(torch.cat([stage.features for stage in stages]), torch.cat([stage.image for stage in stages]))
+
 
 class Block(nn.Module):
     """Residual block whose features are scaled and shifted by the mapped code (FiLM)."""

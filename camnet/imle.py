@@ -15,8 +15,9 @@ from camnet.degraded import Degraded
 from camnet.distance import Distance
 from camnet.generator import Code, Generator, Stage, each
 
-ROWS = 4096
-"""Candidates that go through a module at once: bounds the memory of the search."""
+BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
+"""Size of the largest feature map in the search, by kind of device. On a CPU it should stay in the cache: 4 MiB is half
+as fast again as what fills the memory."""
 
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
@@ -50,28 +51,35 @@ def search(
         The winning code of every module, n each.
     """
     conditions, stage, winners = generator.conditions(degraded), generator.start(degraded), []
-    last = len(candidates) - 1
     for level, m in enumerate(candidates):
         codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
             truth = distance.features(targets[level])
-            parts = []
-            for rows in torch.arange(len(degraded), device=codes.everywhere.device).split(max(1, ROWS // m)):
+            pieces = []
+            for rows in torch.arange(len(degraded), device=truth[0].device).split(images_at_once(generator, level, m)):
                 tried = generator.candidates(
-                    level, conditions[level][rows], codes.select(_spread(rows, m)), stage.select(rows)
+                    level, conditions[level][rows], codes.select(_each(rows, m)), stage.select(rows)
                 )
                 image = tried.image
-                if level == last:
+                if level == len(candidates) - 1:
                     image = each(degraded.select(rows), m).make_consistent(image)
-                d = distance.between(distance.features(image), [f[rows].repeat_interleave(m, dim=0) for f in truth])
+                d = distance.between(distance.features(image), [f[_image_of(rows, m)] for f in truth])
                 best = nearest(d.view(-1, m), reject) + m * torch.arange(len(rows), device=d.device)
-                parts.append((best + m * rows[0], tried.select(best)))
-            codes = codes.select(torch.cat([winner for winner, _ in parts]))
-            stage = Stage(torch.cat([kept.features for _, kept in parts]), torch.cat([kept.image for _, kept in parts]))
-        elif level < last:
+                pieces.append((m * rows[0] + best, tried.select(best)))
+            codes = codes.select(torch.cat([winner for winner, _ in pieces]))
+            stage = Stage.joined([kept for _, kept in pieces])
+        elif max(candidates[level:]) > 1:  # finer modules go on from it
             stage = generator.step(level, conditions[level], codes, stage)
         winners.append(codes)
     return winners
+
+
+def images_at_once(generator: Generator, level: int, m: int) -> int:
+    """How many images go through a module together, m candidates each."""
+    config, weight = generator.config, next(generator.parameters())
+    side = config.resolutions[level] // config.patch
+    row = config.widths[level] * side**2 * generator.precision.itemsize
+    return max(1, BYTES_AT_ONCE.get(weight.device.type, 2**28) // (row * m))
 
 
 def nearest(distances: Float[Tensor, "n m"], reject: float) -> Int[Tensor, " n"]:
@@ -92,6 +100,11 @@ def imle_loss(
     return torch.stack([distance(a, b) for a, b in zip(images, targets, strict=True)]).sum(dim=0)
 
 
-def _spread(rows: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
-    """The rows of each image's m codes."""
-    return (rows[:, None] * m + torch.arange(m, device=rows.device)).flatten()
+def _each(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
+    """The rows of the images' codes, m each."""
+    return (images[:, None] * m + torch.arange(m, device=images.device)).flatten()
+
+
+def _image_of(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
+    """The image that each of these codes belongs to."""
+    return images.repeat_interleave(m)

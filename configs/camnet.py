@@ -119,7 +119,7 @@ class CamnetConfig:
     """Features that the training distance adds to its random ones. classifier: of a small classifier, trained first on
     the same images. lpips: of VGG16, from --lpips."""
     lpips: Path = Path()
-    """Local safetensors file with LPIPS weights (docs/camnet.md says how to make it); for --features lpips alone."""
+    """Local safetensors file with LPIPS weights, for --features lpips; docs/camnet-distances.md says how to make it."""
     pixel_weight: float = 1.0
     """Weight of the pixel L1 term beside the perceptual features in the distance."""
     amp: bool = False

@@ -85,7 +85,9 @@ def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
     x = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
     whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
-    monkeypatch.setattr(imle, "ROWS", 6)
+    assert imle.images_at_once(t.generator, 2, 2) > len(degraded)
+    monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
+    assert imle.images_at_once(t.generator, 2, 2) == 1 < imle.images_at_once(t.generator, 0, 4) < len(degraded)
     pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
     for a, b in zip(whole, pieces, strict=True):
         assert torch.equal(a.everywhere, b.everywhere)
