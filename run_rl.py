@@ -7,14 +7,12 @@ paid its own share of its slope (README, "Why the reward is measured where it is
 """
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from camnet import frozen
-from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
@@ -35,6 +33,7 @@ from policy.reinforce import MovingAverage, RunningScale, advantage, ratio_penal
 from training import curves, device, tags
 from training.descent import Descent
 from training.folder import RunFolder
+from training.ranks import require_single
 from training.run import Run, Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
@@ -104,21 +103,11 @@ class System:
 
     def check(self) -> None:
         """Refuse settings that do not fit the images or the generator, before any work."""
-        data, name, size = self.config.data, f"--generator {self.generator_name}", self.generator.size
         if self.config.schedule.batch > len(self.data.train):
             raise UsageError(
                 f"--schedule.batch {self.config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        if size not in (None, data.size):
-            raise UsageError(
-                f"{name} restores images of {size} pixels, --data.size is {data.size}: train one with python -m "
-                "camnet.train, or change --data.size"
-            )
-        if self.generator.tasks is not None and "mix" not in self.generator.tasks:
-            raise UsageError(f"{name} does not restore what a policy deletes: train one for --generator.tasks mix")
-        card = self.generator.card.get("data", {})
-        if card.get("name") == data.name:
-            check_trained_on(card, data, name)
+        frozen.require_fit(self.generator, self.generator_name, self.config.data)
 
     def new_policy(self) -> "PolicyNetwork | FixedPolicy":
         """The policy as it is before training."""
@@ -178,23 +167,6 @@ class System:
         return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random))
 
 
-def check_trained_on(card: Mapping[str, Any], data: DataConfig, name: str) -> None:
-    """Refuse a generator (`name`) that was trained on other splits, or a part, of the same images, by its card."""
-    if card.get("seed") != data.seed:
-        raise UsageError(
-            f"{name} was trained on the split of --data.seed {card.get('seed')} and has seen held-out images of "
-            f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
-        )
-    if card.get("size", data.size) != data.size:
-        raise UsageError(f"{name} was trained on images of {card['size']} pixels, --data.size is {data.size}")
-    classes = card.get("classes", ())
-    if classes and not (data.classes and set(classes).issuperset(data.classes)):
-        raise UsageError(
-            f"{name} was trained on the classes {', '.join(classes)} alone: choose among them by --data.classes, or "
-            "train one for all with python -m camnet.train"
-        )
-
-
 def rates(pi: CorruptionDistribution) -> dict[str, Tensor]:
     """How often a policy corrupts, averaged over images: the curves of the policy."""
     p = pi.probabilities()
@@ -246,6 +218,7 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
 def main(argv: list[str]) -> None:
     """Read the settings, open (or go on with) the run, train, finish, and print the table."""
     config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__))
+    require_single("run_rl.py")
     where = device.resolve(config.device)
     system = System(config, where)  # refuses what does not fit, before there is a folder
     sha256_before = system.generator.sha256()

@@ -176,6 +176,44 @@ def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype =
     return load(name, device, dtype)
 
 
+def require_fit(operator: Decorruptor, name: str, data: DataConfig) -> None:
+    """Refuse a decorruptor that cannot serve a run, or that has seen its held-out images.
+
+    Args:
+        operator: The decorruptor.
+        name: What --generator came to, for the message.
+        data: The run's images.
+
+    Raises:
+        UsageError: If sizes differ, it does not restore what a policy deletes, or its card names other splits, or a
+            part, of the same images.
+    """
+    flag = f"--generator {name}"
+    if operator.size not in (None, data.size):
+        raise UsageError(
+            f"{flag} restores images of {operator.size} pixels, --data.size is {data.size}: train one with python -m "
+            "camnet.train, or change --data.size"
+        )
+    if operator.tasks is not None and "mix" not in operator.tasks:
+        raise UsageError(f"{flag} does not restore what a policy deletes: train one for --generator.tasks mix")
+    card = operator.card.get("data", {})
+    if card.get("name") != data.name:
+        return
+    if card.get("seed") != data.seed:
+        raise UsageError(
+            f"{flag} was trained on the split of --data.seed {card.get('seed')} and has seen held-out images of "
+            f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
+        )
+    if card.get("size", data.size) != data.size:
+        raise UsageError(f"{flag} was trained on images of {card['size']} pixels, --data.size is {data.size}")
+    classes = card.get("classes", ())
+    if classes and not (data.classes and set(classes).issuperset(data.classes)):
+        raise UsageError(
+            f"{flag} was trained on the classes {', '.join(classes)} alone: choose among them by --data.classes, or "
+            "train one for all with python -m camnet.train"
+        )
+
+
 def _made(name: str, device: torch.device) -> Decorruptor:
     """Import a module and call its factory; what goes wrong inside the factory is shown as it is."""
     module, _, function = name.partition(":")

@@ -150,6 +150,16 @@ class Ranks:
         return tensor
 
 
+def require_single(program: str) -> None:
+    """Refuse to be one of several processes that torchrun has started.
+
+    Raises:
+        UsageError: If there are others.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(f"{program} runs in one process; start it without torchrun (camnet.train knows it)")
+
+
 def _meet() -> tuple[dist.Store, int, int]:
     """The store that all processes share, this one's rank, and how many they are."""
     try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from training import ranks as module
 from training import run as run_module
 from training.descent import Descent
 from training.folder import RunFolder
-from training.ranks import Ranks
+from training.ranks import Ranks, require_single
 from training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,3 +312,13 @@ def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2:])
+
+
+@pytest.mark.parametrize(("world", "refused"), [(None, False), ("1", False), ("2", True)])
+def test_a_program_for_one_process_refuses_to_be_one_of_several(monkeypatch, world, refused):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    refusal = pytest.raises(UsageError, match=r"run_rl.py runs in one process; start it without torchrun")
+    with refusal if refused else nullcontext():
+        require_single("run_rl.py")
