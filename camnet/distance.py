@@ -83,8 +83,9 @@ class Distance(nn.Module):
 
     @property
     def name(self) -> str:
-        """What stands beside every figure."""
-        return "+".join([self.random.name, *(features.name for features in self.extra), "l1"])
+        """What stands beside every figure: `random-conv16+l1`; `8 l1` for a pixel term of weight 8."""
+        pixels = "l1" if self.pixel_weight == 1 else f"{self.pixel_weight:g} l1"
+        return "+".join([self.random.name, *(features.name for features in self.extra), pixels])
 
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """What the distance compares: pixels, then feature maps."""

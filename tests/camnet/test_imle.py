@@ -131,6 +131,15 @@ def test_the_distance_is_zero_at_the_truth_alone_and_symmetric():
     assert torch.equal(distance(x, x.flip(0)), Distance(x, 1.0)(x, x.flip(0)))  # no draw of its own
 
 
+def test_the_name_says_what_is_summed():
+    x = images(4)
+    assert Distance(x, 1.0).name == "random-conv16+l1"
+    assert Distance(x, 8.0).name == "random-conv16+8 l1"
+    features = lambda x: [x]  # noqa: E731
+    features.name = "mine"
+    assert Distance(x, 1.0, [features]).name == "random-conv16+mine+l1"
+
+
 def test_training_sees_every_mix_that_a_policy_may_ask_for():
     a = training_actions(4000, (4,), torch.Generator().manual_seed(0))
     ratio = a.mask_ratio

@@ -4,6 +4,9 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,3 +130,28 @@ def test_a_bad_setting_is_refused_before_any_work(place):
     with pytest.raises(UsageError, match=r"must end in \.safetensors"):
         train.main([*TINY, "--out", "weights.pt"])
     assert not list(folder.iterdir())
+
+
+def test_two_processes_train_one_generator(place):
+    """As a user would start them; tests/training/test_ranks.py has the rest."""
+    folder = place("two")
+    flags = [*TINY, "--steps", "8", "--picture-every", "100", "--generator.tasks", "mix"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "camnet.train",
+    ]
+    paths = {"PYTHONPATH": str(Path(train.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([*command, *flags], env=os.environ | paths, capture_output=True, text=True, timeout=400)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("tiny.safetensors: 8 steps in") == 1
+    card = json.loads((folder / "tiny.json").read_text())
+    assert card["provenance"]["ranks"] == 2
+    alone = place("one")
+    train.main(flags)
+    assert (alone / "tiny.safetensors").read_bytes() != (folder / "tiny.safetensors").read_bytes()  # half of the images
