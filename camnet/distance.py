@@ -18,6 +18,8 @@ from training.seeding import generator_at
 
 WIDTH = 16
 STAGES = 3
+PERIOD = 4
+"""Pixels after which a module's places repeat: patches of 2, doubled once."""
 CALIBRATION_IMAGES = 2000
 """Images over which the random features are scaled."""
 
@@ -85,7 +87,8 @@ class Distance(nn.Module):
     def name(self) -> str:
         """What stands beside every figure: `random-conv16+l1`; `8 l1` for a pixel term of weight 8."""
         pixels = "l1" if self.pixel_weight == 1 else f"{self.pixel_weight:g} l1"
-        return "+".join([self.random.name, *(features.name for features in self.extra), pixels])
+        grid = [f"{self.grid_weight:g} grid"] if self.grid_weight else []
+        return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid])
 
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """What the distance compares: pixels, then feature maps."""
@@ -93,9 +96,12 @@ class Distance(nn.Module):
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
         """Distance of images given by their features; broadcasts over leading rows of equal count."""
-        pixels = (a[0] - b[0]).abs().mean(dim=(1, 2, 3))
+        difference = a[0] - b[0]
+        pixels = self.pixel_weight * difference.abs().mean(dim=(1, 2, 3))
+        if self.grid_weight and difference.shape[-1] % PERIOD == 0:
+            pixels = pixels + self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))
         stages = [(p - q).square().sum(dim=1).mean(dim=(1, 2)) for p, q in zip(a[1:], b[1:], strict=True)]
-        return self.pixel_weight * pixels + torch.stack(stages).sum(dim=0)
+        return pixels + torch.stack(stages).sum(dim=0)
 
     def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
         """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
@@ -118,6 +124,15 @@ class Distance(nn.Module):
     def forward(self, a: Float[Tensor, "n 3 r r"], b: Float[Tensor, "n 3 r r"]) -> Float[Tensor, " n"]:
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))
+
+
+def folded(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p p"]:
+    """What repeats every `PERIOD` pixels: the mean of all tiles of p x p pixels, less its own mean.
+
+    Detail that is elsewhere in every tile cancels; dots and stripes at fixed places stay.
+    """
+    tile = x.unflatten(3, (-1, PERIOD)).unflatten(2, (-1, PERIOD)).mean(dim=(2, 4))
+    return tile - tile.mean(dim=(2, 3), keepdim=True)
 
 
 def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

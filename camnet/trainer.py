@@ -40,7 +40,9 @@ class Trainer:
             take_over(frozen.load(config.start, where).state_dict(), self.generator, config.start)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
-        self.distance = Distance(images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images))
+        self.distance = Distance(
+            images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images), config.grid_weight
+        )
         layouts = "layout" in config.generator.tasks
         self.palette = (
             Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None

@@ -122,6 +122,8 @@ class CamnetConfig:
     """Local safetensors file with LPIPS weights, for --features lpips; docs/camnet-distances.md says how to make it."""
     pixel_weight: float = 1.0
     """Weight of the pixel L1 term beside the perceptual features in the distance."""
+    grid_weight: float = 0.0
+    """Weight of what repeats every 4 pixels in the difference: keeps dots and stripes out of restorations."""
     amp: bool = False
     """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
     compile: bool = False
@@ -172,6 +174,7 @@ class CamnetConfig:
         require_range("ema", self.ema, 0, 0.999999)
         require_range("learning-rate", self.learning_rate, 0, 1)
         require_range("pixel-weight", self.pixel_weight, 0, 100)
+        require_range("grid-weight", self.grid_weight, 0, 1000)
         require_range("log-every", self.log_every, 1, 1e9)
         require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from camnet.distance import Distance
+from camnet.distance import Distance, folded
 from camnet.generator import Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.tasks import training_actions
@@ -129,6 +129,23 @@ def test_the_distance_is_zero_at_the_truth_alone_and_symmetric():
     assert torch.allclose(there, back, atol=1e-6)
     assert there.min() > 0.01
     assert torch.equal(distance(x, x.flip(0)), Distance(x, 1.0)(x, x.flip(0)))  # no draw of its own
+
+
+def test_the_grid_term_sees_what_repeats_and_nothing_else():
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    stripes = torch.zeros(1, 3, 32, 32)
+    stripes[..., ::4] = 0.1
+    assert torch.allclose(folded(x + stripes) - folded(x), folded(stripes).expand(3, -1, -1, -1), atol=1e-6)
+    assert folded(stripes).abs().mean().item() == pytest.approx(0.1 * 2 * 0.25 * 0.75)
+    assert folded(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-6
+    moving = torch.zeros(1, 3, 32, 32)
+    for tile in range(8):
+        moving[..., 4 * tile + tile % 4] = 0.1  # a stripe in every tile, never twice in a row at the same place
+    assert folded(moving).abs().max() < 1e-6
+    plain, guarded = Distance(x, 1.0), Distance(x, 1.0, grid_weight=5.0)
+    extra = guarded(x, x + stripes) - plain(x, x + stripes)
+    assert torch.allclose(extra, torch.tensor(5 * 0.1 * 2 * 0.25 * 0.75).expand(3), atol=1e-5)
+    assert guarded.name == "random-conv16+l1+5 grid"
 
 
 def test_the_name_says_what_is_summed():
