@@ -74,12 +74,23 @@ class RandomFeatures(nn.Module):
 
 
 class Distance(nn.Module):
-    """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weight * mean |a - b|."""
+    """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weighted terms of a - b.
 
-    def __init__(self, images: Float[Tensor, "n 3 h w"], pixel_weight: float, extra: Sequence[Features] = ()) -> None:
-        """Compare by random features calibrated on `images`, by `extra` features, and by pixels."""
+    The pixel term is mean |a - b|. The grid term is mean |fold(a - b)| (`folded`), for images of at least 4 x 4 tiles:
+    features of any kind prefer a texture of the right energy to a flat fill, and dots or stripes at fixed places are the
+    cheapest one; this is what they cost.
+    """
+
+    def __init__(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        pixel_weight: float,
+        extra: Sequence[Features] = (),
+        grid_weight: float = 0.0,
+    ) -> None:
+        """Compare by random features calibrated on `images`, by `extra` features, by pixels and by repetition."""
         super().__init__()
-        self.pixel_weight = pixel_weight
+        self.pixel_weight, self.grid_weight = pixel_weight, grid_weight
         self.random = RandomFeatures(images)
         self.extra = list(extra)
 
@@ -98,7 +109,7 @@ class Distance(nn.Module):
         """Distance of images given by their features; broadcasts over leading rows of equal count."""
         difference = a[0] - b[0]
         pixels = self.pixel_weight * difference.abs().mean(dim=(1, 2, 3))
-        if self.grid_weight and difference.shape[-1] % PERIOD == 0:
+        if self._is_tiled(difference):
             pixels = pixels + self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))
         stages = [(p - q).square().sum(dim=1).mean(dim=(1, 2)) for p, q in zip(a[1:], b[1:], strict=True)]
         return pixels + torch.stack(stages).sum(dim=0)
@@ -114,8 +125,9 @@ class Distance(nn.Module):
             k: At least 2.
         """
         pixels, *maps = (f.unflatten(0, (-1, k)) for f in features)
-        rank = torch.arange(1, k + 1, device=pixels.device).view(1, k, 1, 1, 1)
-        total = self.pixel_weight * (pixels.sort(dim=1).values * (2 * rank - k - 1)).sum(dim=1).mean(dim=(1, 2, 3))
+        total = self.pixel_weight * _apart(pixels)
+        if self._is_tiled(features[0]):
+            total = total + self.grid_weight * _apart(folded(features[0]).unflatten(0, (-1, k)))
         for f in maps:
             f = f - f.mean(dim=1, keepdim=True)  # the same sum with less rounding: |sum f_i| is then 0
             total = total + k * f.square().sum(dim=(1, 2)).mean(dim=(1, 2))
@@ -124,6 +136,17 @@ class Distance(nn.Module):
     def forward(self, a: Float[Tensor, "n 3 r r"], b: Float[Tensor, "n 3 r r"]) -> Float[Tensor, " n"]:
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))
+
+    def _is_tiled(self, x: Tensor) -> bool:
+        """Whether repetition counts: few tiles do not cancel."""
+        return bool(self.grid_weight) and x.shape[-1] >= 4 * PERIOD and x.shape[-1] % PERIOD == 0
+
+
+def _apart(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, " n"]:
+    """Sum over pairs of the mean absolute difference of k images."""
+    k = x.shape[1]
+    rank = torch.arange(1, k + 1, device=x.device).view(1, k, 1, 1, 1)
+    return (x.sort(dim=1).values * (2 * rank - k - 1)).sum(dim=1).mean(dim=(1, 2, 3))
 
 
 def folded(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p p"]:
