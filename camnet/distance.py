@@ -77,8 +77,8 @@ class Distance(nn.Module):
     """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weighted terms of a - b.
 
     The pixel term is mean |a - b|. The grid term is mean |fold(a - b)| (`folded`), for images of at least 4 x 4 tiles:
-    features of any kind prefer a texture of the right energy to a flat fill, and dots or stripes at fixed places are the
-    cheapest one; this is what they cost.
+    features of any kind prefer a texture of the right energy to a flat fill, and dots or stripes at fixed places are
+    the cheapest one; this is what they cost.
     """
 
     def __init__(
