@@ -75,6 +75,7 @@ def card_of(trainer: Trainer, run: Run, argv: list[str], x: Tensor, provenance: 
         "grids": config.grids,
         "palette": trainer.palette.colors.tolist() if trainer.palette else None,
         "command": "python -m camnet.train " + " ".join(argv),
+        "before": trainer.before,
         "candidates": config.candidates,
         "steps": run.step,
         "seconds": round(run.seconds, 1),

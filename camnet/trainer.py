@@ -5,6 +5,7 @@ draws is a function of (seed, step), and everything that it changes lies in `Tra
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,8 +37,11 @@ class Trainer:
         self.ranks = ranks or Ranks.single()
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
+        self.before: dict[str, Any] = {}  # the card of the weights that the training begins with
         if config.start:
-            take_over(frozen.load(config.start, where).state_dict(), self.generator, config.start)
+            first = frozen.load(config.start, where)
+            take_over(first.state_dict(), self.generator, config.start)
+            self.before = {name: first.card.get(name) for name in ("command", "steps", "seconds", "distance", "before")}
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
