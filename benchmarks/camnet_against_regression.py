@@ -56,6 +56,7 @@ def main() -> None:
     out = Path(f"runs/{weights.stem}_against_regression")
     against = ["--against", *map(str, controls.values())]
     shared = ["--data.root", options.data_root, "--images", str(options.images), "--out", str(out)]
+    shared += ["--amp", str(config.amp)]
     evaluate.main(["--generator", str(weights), *against, *shared])
     print(json.dumps(ratios(out, weights.stem)))
 
