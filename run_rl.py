@@ -17,8 +17,7 @@ from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
 from contrastive.encoder import Learner
-from contrastive.evaluate import accuracies, evaluating, features
-from contrastive.knn import knn_accuracy
+from contrastive.evaluate import QUERIES, accuracies, evaluating, knn_top1
 from contrastive.ntxent import ntxent, soft_nearest_neighbor
 from env import images, pictures, rewards
 from env.corruption import corrupt
@@ -154,15 +153,13 @@ class System:
 
     def validation_accuracy(self) -> Tensor:
         """The kNN accuracy on validation images, without waiting for the device."""
-        bank, asked = self.data.train, self.data.validation
-        known, unknown = (features(self.learner, part.images()) for part in (bank, asked))
-        return knn_accuracy(known, bank.labels, unknown, asked.labels)
+        return knn_top1(self.learner, self.data.train, self.data.validation)
 
     @torch.no_grad()
     def sheet(self, policy: "PolicyNetwork | FixedPolicy") -> pictures.Sheet:
         """The same few test images through a policy's corruption and two decorruptions."""
         random = generator_at(self.config.seed, 0, "pictures", self.device)
-        x = self.data.test.images()[:PICTURED]
+        x = self.data.test.images(torch.arange(PICTURED, device=self.device))
         corrupted = corrupt(x, policy(x).sample(random))
         return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random))
 
@@ -182,7 +179,7 @@ def rates(pi: CorruptionDistribution) -> dict[str, Tensor]:
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
     """Measure on the test images, write pictures, the exported policy and summary.json; returns the summary."""
     with torch.no_grad():
-        final = {name: value.item() for name, value in rates(s.policy(s.data.test.images())).items()}
+        final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES))).items()}
     untrained = accuracies(s.new_learner(), s.data.train, s.data.test)
     rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
     summary = {

@@ -12,6 +12,9 @@ from contrastive.knn import knn_accuracy
 from contrastive.linear_probe import linear_accuracy
 from env.images import ImageSet
 
+BANK, QUERIES = 5000, 2000
+"""Most training and test images behind accuracies, evenly spread over the sets."""
+
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -44,8 +47,21 @@ def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 51
         return torch.cat([learner.features(x) for x in images.split(batch)])
 
 
+def knn_top1(learner: Learner, train: ImageSet, asked: ImageSet) -> Float[Tensor, ""]:
+    """KNN accuracy of the frozen features in [0, 1], on the device.
+
+    Args:
+        learner: Left as it was.
+        train: Bank of the vote; at most `BANK` images of it.
+        asked: What is classified; at most `QUERIES` images of it.
+    """
+    train, asked = train.thinned(BANK), asked.thinned(QUERIES)
+    known, unknown = features(learner, train.images()), features(learner, asked.images())
+    return knn_accuracy(known, train.labels, unknown, asked.labels)
+
+
 def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, float]:
-    """Measure what a task downstream could get from the frozen features.
+    """Measure what a task downstream could get from the frozen features, on as many images as `knn_top1`.
 
     Args:
         learner: Left as it was.
@@ -55,6 +71,7 @@ def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, f
     Returns:
         `knn_top1` and `linear_top1`, in [0, 1].
     """
+    train, test = train.thinned(BANK), test.thinned(QUERIES)
     bank, queries = features(learner, train.images()), features(learner, test.images())
     return {
         "knn_top1": knn_accuracy(bank, train.labels, queries, test.labels).item(),

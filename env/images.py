@@ -69,11 +69,15 @@ class ImageSet:
         order = torch.randperm(len(self), generator=generator, device=self.pixels.device)
         return self.images(order[position * size : (position + 1) * size])
 
-    def spread(self, count: int) -> Float[Tensor, "b 3 h w"]:
-        """At most `count` images, evenly spread over the set (a folder's are sorted by class); 0: all."""
+    def thinned(self, count: int) -> "ImageSet":
+        """At most `count` of the images, evenly spread over the set (a folder's are sorted by class); 0: all."""
         wanted = min(count, len(self)) or len(self)
-        rows = torch.linspace(0, len(self) - 1, wanted, device=self.pixels.device, dtype=torch.float64)
-        return self.images(rows.round().long())
+        rows = torch.linspace(0, len(self) - 1, wanted, device=self.pixels.device, dtype=torch.float64).round().long()
+        return ImageSet(self.pixels[rows], self.labels[rows])
+
+    def spread(self, count: int) -> Float[Tensor, "b 3 h w"]:
+        """The images of `thinned` as floats in [0, 1]."""
+        return self.thinned(count).images()
 
 
 @dataclass(frozen=True)

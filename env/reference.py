@@ -16,6 +16,8 @@ from env.distribution import fixed_rates
 from env.images import ImageSet
 from training.seeding import generator_at
 
+HELD_OUT = 500
+"""Most held-out images of a reference, evenly spread over the set: pairs are made before the first step."""
 DRAWS = 8
 """Pairs kept for every held-out image, each with a corruption and codes of its own."""
 
@@ -51,6 +53,7 @@ class Reference:
 
 def corrupted_pairs(config: ReferenceConfig, images: ImageSet, two_views: TwoViews, grid: int, seed: int) -> Reference:
     """Corrupt held-out images by the fixed, strong reference corruption and decorrupt each twice, once for all."""
+    images = images.thinned(HELD_OUT)
     random = generator_at(seed, 0, "reference corruption", images.pixels.device)
     views = []
     for _ in range(DRAWS):
@@ -64,4 +67,5 @@ def corrupted_pairs(config: ReferenceConfig, images: ImageSet, two_views: TwoVie
 
 def labelled_images(config: ReferenceConfig, images: ImageSet, seed: int) -> Reference:
     """Take the held-out images as they are, with their labels."""
+    images = images.thinned(HELD_OUT)
     return Reference(images.images(), images.labels, config.batch, seed)

@@ -309,3 +309,14 @@ def test_a_short_file_behind_a_right_hash_is_refused(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(UsageError, match="incomplete or damaged"):
         load(DataConfig(name="cifar10", root=tmp_path), CPU)
+
+
+def test_a_set_is_thinned_evenly_with_its_labels():
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 4, 4).contiguous()
+    full = ImageSet(pixels, torch.arange(10))
+    thin = full.thinned(4)
+    assert thin.labels.tolist() == [0, 3, 6, 9]
+    assert (thin.pixels[:, 0, 0, 0] == thin.labels).all()
+    assert torch.equal(full.spread(4), thin.images())
+    for count in (0, 10, 99):
+        assert full.thinned(count).labels.tolist() == list(range(10))
