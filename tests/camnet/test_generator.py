@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from camnet.condition import condition_at
+from camnet.condition import condition_at, filled_at
 from camnet.generator import Code, Generator
 from camnet.jpeg import compress
 from camnet.layout import synthesize_from
@@ -217,3 +217,29 @@ def test_half_precision_stays_near_and_images_stay_in_float32(any_generator):
     assert near.dtype == torch.float32
     assert 0 < (near - exact).abs().max() < 0.05
     assert degraded.residual(near).max() <= 1e-6  # what was kept is as exact
+
+
+def test_all_pixels_of_a_patch_begin_alike():
+    for level in Generator(WIDE).levels:
+        weight = level.head.weight.unflatten(0, (3, 4))
+        assert torch.equal(weight, weight[:, :1].expand_as(weight))
+        assert not torch.equal(weight[0], weight[1])
+
+
+def test_holes_are_filled_from_what_is_visible_around_them():
+    x = torch.zeros(2, 3, 16, 16)
+    x[0, :, :8] = 0.2
+    x[0, :, 8:] = 0.8
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[0, 0, 0] = mask[0, 2:, 2:] = True  # one cell above, a quarter below
+    mask[1] = True  # nothing is visible
+    degraded = corrupt(x, Action(mask, torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.bool)))
+    image = filled_at(degraded, 4)
+    expected = torch.tensor([0.2, 0.2, 0.8, 0.8]).view(4, 1).repeat(1, 4)
+    expected[2:, 2:] = (8 * 0.2 - 0.2 + 4 * 0.8) / 11  # the mean of all that is visible: its quarter shows nothing
+    assert torch.allclose(image[0], expected.expand(3, -1, -1), atol=1e-6)
+    assert (image[1] == 0.5).all()
+    black = Generator(replace(WIDE, fill=False)).start(degraded).image
+    filled = Generator(replace(WIDE, fill=True)).start(degraded).image
+    assert (black[0, :, 5, 5] == 0).all()
+    assert (filled[0, :, 5, 5] > 0.2).all()
