@@ -5,7 +5,7 @@ Name for figures: `random-conv16+l1`. Random-weight features see blur and shifts
 unit weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -62,15 +62,11 @@ class RandomFeatures(nn.Module):
             mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)).clamp(min=1e-6)
             conv.weight.copy_(weight / std[:, None, None, None])
             conv.bias.copy_(-mean / std)
-            h = _activate(conv(h), stage)
+            h = activate(conv(h), stage)
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Unit-length feature vectors at each stage."""
-        result, h = [], x
-        for stage, conv in enumerate(self.filters):
-            h = _activate(conv(h), stage)
-            result.append(unit_length(h))
-        return result
+        return stages_of(self.filters, x)
 
 
 class Distance(nn.Module):
@@ -163,7 +159,16 @@ def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return h * (h.square().sum(dim=1, keepdim=True) + 1e-3).rsqrt()
 
 
-def _activate(h: Tensor, stage: int) -> Tensor:
+def stages_of(filters: Iterable[nn.Module], x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
+    """Unit-length feature vectors after each of a few convolutions: at r / 2, r / 4 and r / 4 for three of them."""
+    result, h = [], x
+    for stage, conv in enumerate(filters):
+        h = activate(conv(h), stage)
+        result.append(unit_length(h))
+    return result
+
+
+def activate(h: Tensor, stage: int) -> Tensor:
     """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
     h = F.relu(h)
     return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h

@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import vgg16
 from tqdm import tqdm
 
-from camnet.distance import Features, unit_length
+from camnet.distance import STAGES, Features, activate, stages_of, unit_length
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from env.images import ImageSet
@@ -29,7 +29,6 @@ from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
 WIDTH = 32
-STAGES = 3
 BATCH = 128
 EPOCHS = 3
 LEAST_STEPS = 300
@@ -67,11 +66,7 @@ class ClassifierFeatures(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Unit-length feature vectors after each stage, at r / 2, r / 4 and r / 4 (the 1 x 1 map of a tiny image)."""
-        result, h = [], x
-        for stage, conv in enumerate(self.filters):
-            h = _activate(conv(h), stage)
-            result.append(unit_length(h))
-        return result
+        return stages_of(self.filters, x)
 
 
 class Classifier(nn.Module):
@@ -88,7 +83,7 @@ class Classifier(nn.Module):
         """Logits of the classes; r is a multiple of 8."""
         h = x
         for stage, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            h = _activate(norm(conv(h)), stage)
+            h = activate(norm(conv(h)), stage)
         # Pooled evenly: unlike the adaptive kind, that has one order of summation on a GPU, too.
         return self.head(F.avg_pool2d(h, h.shape[-1] // 2).flatten(1))
 
@@ -276,9 +271,3 @@ def _accuracy(classifier: Classifier, images: ImageSet) -> float:
     classifier.eval()
     index = torch.linspace(0, len(images) - 1, min(len(images), 2000), device=images.labels.device).long()
     return (classifier(images.images(index)).argmax(dim=1) == images.labels[index]).float().mean().item()
-
-
-def _activate(h: Tensor, stage: int) -> Tensor:
-    """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
-    h = F.relu(h)
-    return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h

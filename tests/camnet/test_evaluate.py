@@ -9,11 +9,12 @@ import torch
 from camnet import evaluate, frozen, sheet
 from camnet.decorruptor import Decorruptor
 from camnet.distance import Distance
-from camnet.evaluate import COLUMNS, figures
+from camnet.evaluate import figures
 from camnet.generator import Generator, each
 from camnet.jpeg import compress
 from camnet.layout import DISTINCT, synthesize_from
 from camnet.metrics import hue_share, ssim
+from camnet.table import COLUMNS
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
