@@ -31,11 +31,15 @@ class Action:
         mask: 1 = hidden; one bit a cell of a g x g grid.
         downsample: Index into `FACTORS`.
         decolorize: True deletes color.
+        drawn: What the mask was made from, where its bits do not tell the policy what it drew.
+        code: Numbers that the policy proposes for the codes of the two views, instead of random ones.
     """
 
     mask: Bool[Tensor, "n g g"]
     downsample: Int[Tensor, " n"]
     decolorize: Bool[Tensor, " n"]
+    drawn: Tensor | None = None
+    code: Float[Tensor, "n 2 c"] | None = None
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -47,11 +51,16 @@ class Action:
 
     def select(self, index: Tensor) -> "Action":
         """The actions at the given rows."""
-        return Action(self.mask[index], self.downsample[index], self.decolorize[index])
+        return self._mapped(lambda part: part[index])
 
     def repeated(self, times: int) -> "Action":
         """The same actions `times` times over: all images, then all images again."""
-        return Action(self.mask.repeat(times, 1, 1), self.downsample.repeat(times), self.decolorize.repeat(times))
+        return self._mapped(lambda part: part.repeat(times, *(1 for _ in part.shape[1:])))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Action":
+        """Change the rows of all parts alike."""
+        optional = (None if part is None else change(part) for part in (self.drawn, self.code))
+        return Action(change(self.mask), change(self.downsample), change(self.decolorize), *optional)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from configs.run import PolicyConfig
 from env.distribution import CorruptionDistribution, log, logit
+from env.masks.cells import Cells
 
 BOUND = 4.6
 """Largest absolute logit: probabilities of bits stay within about [0.01, 0.99], so that log-probabilities
@@ -67,7 +68,7 @@ class PolicyNetwork(nn.Module):
         whole = cells.mean(dim=1)
         grid = (len(x), self.config.grid, self.config.grid)
         return CorruptionDistribution(
-            mask_logits=self.mask_head(cells).view(grid),
+            mask=Cells(self.mask_head(cells).view(grid)),
             downsample_logits=self.downsample_head(whole),
             decolorize_logits=self.decolorize_head(whole).squeeze(1),
         )

@@ -8,6 +8,7 @@ import torch
 
 from env.corruption import Action
 from env.distribution import CorruptionDistribution, fixed_rates
+from env.masks.cells import Cells
 
 CPU = torch.device("cpu")
 
@@ -26,13 +27,14 @@ def all_actions(grid):
 def some_distribution(n, grid, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     shapes = ((n, grid, grid), (n, 3), (n,))
-    return CorruptionDistribution(*(torch.randn(s, generator=generator, dtype=dtype) for s in shapes))
+    mask, factor, gray = (torch.randn(s, generator=generator, dtype=dtype) for s in shapes)
+    return CorruptionDistribution(Cells(mask), factor, gray)
 
 
 def repeated(pi, n):
     """One image's distribution, n times."""
     return CorruptionDistribution(
-        pi.mask_logits.expand(n, -1, -1), pi.downsample_logits.expand(n, -1), pi.decolorize_logits.expand(n)
+        Cells(pi.mask.logits.expand(n, -1, -1)), pi.downsample_logits.expand(n, -1), pi.decolorize_logits.expand(n)
     )
 
 
@@ -74,7 +76,7 @@ def test_draws_follow_the_probabilities():
 
 def test_draws_repeat_with_the_seed_and_carry_no_gradient():
     pi = some_distribution(50, 4)
-    pi.mask_logits.requires_grad_()
+    pi.mask.logits.requires_grad_()
     first, again, other = (pi.sample(torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(first.mask, again.mask)
     assert torch.equal(first.downsample, again.downsample)

@@ -33,7 +33,7 @@ def test_rates_of_zero_and_one_start_at_the_bound_and_can_leave_it(rate):
     for value in (p["mask"], p["decolorize"], p["downsample"][:, 1]):
         assert ((value - rate).abs() < 0.03).all()
         assert ((value > 0.005) & (value < 0.995)).all()
-    (pi.mask_logits.sum() + pi.downsample_logits.sum() + pi.decolorize_logits.sum()).backward()
+    (pi.mask.logits.sum() + pi.downsample_logits.sum() + pi.decolorize_logits.sum()).backward()
     for head in (network.mask_head, network.downsample_head, network.decolorize_head):
         assert (head.common.grad.abs() > 1).all()
 
@@ -80,10 +80,10 @@ def test_no_layer_depends_on_the_batch_or_the_mode():
     nn.init.normal_(network.mask_head.image.weight)
     nn.init.normal_(network.decolorize_head.image.weight)
     x = images(8)
-    together = network(x).mask_logits
+    together = network(x).mask.logits
     assert together.std(dim=0).min() > 0  # it does look at the image
-    assert torch.equal(network.eval()(x).mask_logits, together)
-    alone = torch.cat([network(one[None]).mask_logits for one in x])
+    assert torch.equal(network.eval()(x).mask.logits, together)
+    alone = torch.cat([network(one[None]).mask.logits for one in x])
     assert torch.allclose(alone, together, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_low_precision_does_not_reach_the_log_probabilities():
     network = PolicyNetwork(PolicyConfig(), 16)
     with torch.autocast("cpu", torch.bfloat16):
         pi = network(images(4))
-    assert pi.mask_logits.dtype == pi.downsample_logits.dtype == pi.decolorize_logits.dtype == torch.float32
+    assert pi.mask.logits.dtype == pi.downsample_logits.dtype == pi.decolorize_logits.dtype == torch.float32
 
 
 def test_images_of_another_size_are_refused():

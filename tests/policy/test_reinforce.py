@@ -8,6 +8,7 @@ import torch
 from configs.run import PolicyConfig
 from env.corruption import Action
 from env.distribution import CorruptionDistribution
+from env.masks.cells import Cells
 from policy.network import PolicyNetwork
 from policy.reinforce import MovingAverage, RunningScale, advantage, ratio_penalty, reinforce_loss
 
@@ -33,7 +34,8 @@ class Problem:
             part.requires_grad_()
         actions = all_actions(grid)
         n = len(actions)
-        pi = CorruptionDistribution(*(part.expand(n, *part.shape[1:]) for part in self.logits))
+        mask, factor, gray = (part.expand(n, *part.shape[1:]) for part in self.logits)
+        pi = CorruptionDistribution(Cells(mask), factor, gray)
         self.log_p = pi.log_prob(actions)  # (n,)
         self.p = self.log_p.exp().detach()
         self.reward = torch.randn(n, generator=generator, dtype=torch.float64)
