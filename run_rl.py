@@ -1,185 +1,115 @@
 """Learn which corruption makes the best positive pairs: `python run_rl.py --reward loss-slope`.
 
-The one place where policy, generator and learner meet. A policy corrupts each image, the frozen CAMNet decorrupts it
-twice, SimCLR learns from the pairs, and REINFORCE pays the policy for what the pairs did to a held-out loss. What
-departs from the method's first wording: that loss is measured on pairs that the policy cannot touch, and each image is
-paid its own share of its slope (README, "Why the reward is measured where it is").
+A policy corrupts each image, the frozen CAMNet decorrupts it twice, SimCLR learns from the pairs, and REINFORCE pays
+the policy for what the pairs did to a held-out loss. What departs from the method's first wording: that loss is measured
+on pairs that the policy cannot touch, and each image is paid its own share of its slope (README, "Why the reward is
+measured where it is"). Who takes part is built in system.py.
 """
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from camnet import frozen
 from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
-from contrastive.encoder import Learner
-from contrastive.evaluate import QUERIES, accuracies, evaluating, knn_top1
-from contrastive.ntxent import ntxent, soft_nearest_neighbor
-from env import images, pictures, rewards
-from env.corruption import corrupt
+from contrastive.evaluate import QUERIES, accuracies
+from env import pictures
 from env.distribution import CorruptionDistribution
-from env.engine import Engine
-from env.reference import Reference, corrupted_pairs, labelled_images
+from env.engine import Turn
 from policy import export
-from policy.baseline import Baseline
-from policy.fixed import FixedPolicy
-from policy.network import PolicyNetwork
-from policy.reinforce import MovingAverage, RunningScale, advantage, ratio_penalty, reinforce_loss
+from policy.reinforce import ratio_penalty
+from policy.unlearned import Unlearned
+from system import System
 from training import curves, device, tags
-from training.descent import Descent
 from training.folder import RunFolder
 from training.ranks import require_single
-from training.run import Run, Stateful
+from training.run import Run
 from training.schedule import one_cycle
-from training.seeding import generator_at, seeded
+from training.seeding import generator_at
+
+if TYPE_CHECKING:
+    from policy.stable import StableAlgorithm
 
 MAY_DIFFER = frozenset(
     {"schedule.steps", "schedule.max-minutes", "device", "runs", "name", "data.root", "data.download"}
 )
 """Settings that may change when a run goes on."""
-PICTURED = 8
-"""Images in the picture of views."""
 
 
-def train(config: RunConfig, run: Run, s: "System") -> None:
+def train(config: RunConfig, run: Run, s: System) -> None:
     """Let the learner and the policy take turns: the algorithm, top to bottom."""
     schedule = config.schedule
     for step in run.steps():
         share = one_cycle(run.progress)  # of both step sizes
         random = generator_at(config.seed, step, "step", s.device)  # every draw is a function of (seed, step)
+        turn = Turn(share, policy_is_due(config, run, s), run.due(schedule.log_every), run.watch)
         with run.watch("data"):
-            x = s.data.train.batch(config.seed, step, schedule.batch)
+            rows = s.world.rows(step)
+            x = s.data.train.images(rows)
         with run.watch("policy"):
-            pi = s.policy(x)  # π_θ(· | x)
-            a = pi.sample(random)
+            pi = s.estimator.look(x, random)  # π_θ(· | x)
+            a = s.estimator.draw(pi, random)  # one corruption an image, or several to compare
         with run.watch("generator"):
-            v1, v2 = s.generator.two_views(corrupt(x, a), random)  # g(c(x, a), z₁), g(c(x, a), z₂)
-        turn = s.engine.reward is not None and step >= schedule.warmup and step % schedule.policy_every == 0
-        r, figures = s.engine.learn(  # one step of f_φ on the pairs; what each image is paid for it
-            v1, v2, step, share, rewarded=turn, watched=run.due(schedule.log_every), watch=run.watch
-        )
-        run.note(figures | rates(pi))
+            pairs = s.world.pairs(x, a if turn.rewarded else a[:1], random)  # g(c(x, a), z₁), g(c(x, a), z₂)
+        r, figures = s.engine.learn(pairs, step, turn)  # one step of f_φ on the pairs; what each image is paid for it
+        run.note(figures | rates(pi, config.policy.learns))
         if r is not None:
             with run.watch("policy"):
-                A = s.scale(advantage(r, s.baseline.value(r)))
-                gain = config.policy.entropy_weight * pi.entropy().mean() - reinforce_loss(pi.log_prob(a), A)
+                loss, figures = s.estimator.loss(pi, a, r, x, rows)  # its gradient: minus that of the expected reward
+                bonus = config.policy.entropy_weight * pi.entropy().mean()
                 guard = config.policy.ratio_weight * ratio_penalty(pi.mask_ratio(), *config.policy.ratio_range).mean()
-                norm = s.descend_policy.step(guard - gain, share)
-            run.note(s.reward_figures(r) | {"reward/advantage_std": A.std(), "policy/grad_norm": norm})
-        if run.due(schedule.evaluate_every):
-            run.note({"evaluate/knn_top1": s.validation_accuracy()})
-            run.logbook.picture("views", s.sheet(s.policy).grid(), step)
+                norm = s.descend_policy.step(loss - bonus + guard, share)
+            run.note(figures | s.reward_figures(r) | {"policy/grad_norm": norm})
+        evaluate(config, run, s)
 
 
-class System:
-    """All that takes part in a run, built from its settings; equal seeds build it equal."""
-
-    def __init__(self, config: RunConfig, where: torch.device) -> None:
-        self.config, self.device = config, where
-        self.data = images.load(config.data, where)
-        self.generator_name = frozen.resolve(config.generator, config.data.name)
-        self.generator = frozen.find(self.generator_name, config.data, where)
-        self.check()
-        self.policy, self.learner = self.new_policy(), self.new_learner()
-        self.baseline = Baseline(config.reward.baseline_kind, config.reward.momentum, where)
-        self.scale = RunningScale.start(config.reward.momentum, where)
-        self.reward_average = MovingAverage.start(config.reward.momentum, where)
-        contrastive, weights = config.contrastive, list(self.learner.parameters())
-        self.engine = Engine(
-            self.learner,
-            Descent(self.learner, contrastive.learning_rate, contrastive.weight_decay),
-            lambda u1, u2: ntxent(u1, u2, contrastive.temperature),
-            self.reference(),
-            self.held_out_loss,
-            rewards.build(config.reward, weights, where),
-        )
-        if isinstance(self.policy, PolicyNetwork):
-            self.descend_policy = Descent(self.policy, config.policy.learning_rate, clip=config.policy.clip_norm)
-
-    def check(self) -> None:
-        """Refuse settings that do not fit the images or the generator, before any work."""
-        if self.config.schedule.batch > len(self.data.train):
-            raise UsageError(
-                f"--schedule.batch {self.config.schedule.batch}: there are only {len(self.data.train)} training images"
-            )
-        frozen.require_fit(self.generator, self.generator_name, self.config.data)
-
-    def new_policy(self) -> "PolicyNetwork | FixedPolicy":
-        """The policy as it is before training."""
-        if self.config.policy.name == "fixed":
-            return FixedPolicy(self.config.policy)
-        with seeded(self.config.seed, "policy"):
-            return PolicyNetwork(self.config.policy, self.config.data.size).to(self.device)
-
-    def new_learner(self) -> Learner:
-        """The learner as it is before training."""
-        with seeded(self.config.seed, "learner"):
-            return Learner(self.config.contrastive, self.config.data.size).to(self.device)
-
-    def reference(self) -> Reference:
-        """The held-out examples whose loss the reward follows."""
-        settings, seed = self.config.reward.reference, self.config.seed
-        if settings.kind == "labels":
-            return labelled_images(settings, self.data.validation, seed)
-        grid = self.config.policy.grid
-        return corrupted_pairs(settings, self.data.validation, self.generator.two_views, grid, seed)
-
-    def held_out_loss(self, learner: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """The reference loss, in evaluation mode: the measurement leaves BatchNorm's statistics alone."""
-        temperature = self.config.contrastive.temperature
-        with evaluating(learner):
-            if self.config.reward.reference.kind == "labels":
-                return soft_nearest_neighbor(learner(first), second, temperature).mean()
-            u1, u2 = learner(torch.cat([first, second])).chunk(2)
-            return ntxent(u1, u2, temperature).mean()
-
-    def parts(self) -> dict[str, Stateful]:
-        """Everything that a step changes."""
-        parts: dict[str, Any] = {"learner": self.learner, "learner's descent": self.engine.descent}
-        if self.engine.reward is not None:
-            parts |= {"policy": self.policy, "policy's descent": self.descend_policy}
-            parts |= {"reward": self.engine.reward}
-            parts |= {"baseline": self.baseline, "scale": self.scale, "reward average": self.reward_average}
-        return parts
-
-    def reward_figures(self, r: Tensor) -> dict[str, Tensor]:
-        """The reward's curves: its mean over the batch, and the moving average of that."""
-        self.reward_average.update(r.mean())
-        return {"reward/raw": r.mean(), "reward/average": self.reward_average.value}
-
-    def validation_accuracy(self) -> Tensor:
-        """The kNN accuracy on validation images, without waiting for the device."""
-        return knn_top1(self.learner, self.data.train, self.data.validation)
-
-    @torch.no_grad()
-    def sheet(self, policy: "PolicyNetwork | FixedPolicy") -> pictures.Sheet:
-        """The same few test images through a policy's corruption and two decorruptions."""
-        random = generator_at(self.config.seed, 0, "pictures", self.device)
-        x = self.data.test.images(torch.arange(PICTURED, device=self.device))
-        corrupted = corrupt(x, policy(x).sample(random))
-        return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random))
+def train_stably(config: RunConfig, run: Run, s: System, stable: "StableAlgorithm") -> None:
+    """The same turns with the policy in the hands of Stable-Baselines3: a batch and an update a step."""
+    schedule = config.schedule
+    for step in run.steps():
+        share = one_cycle(run.progress)
+        s.world.turn = Turn(share, True, run.due(schedule.log_every), run.watch)
+        r, figures = stable.turn(step, share if policy_is_due(config, run, s) else 0.0)
+        run.note(figures | s.reward_figures(r))
+        if run.due(schedule.log_every):
+            with torch.no_grad():
+                run.note(rates(s.policy(s.data.train.images(s.world.rows(step))), True))
+        evaluate(config, run, s)
 
 
-def rates(pi: CorruptionDistribution) -> dict[str, Tensor]:
+def evaluate(config: RunConfig, run: Run, s: System) -> None:
+    """Measure and picture what the step has come to, where that is due."""
+    if run.due(config.schedule.evaluate_every):
+        run.note({"evaluate/knn_top1": s.validation_accuracy()})
+        run.logbook.picture("views", s.sheet(s.policy).grid(), run.step)
+
+
+def policy_is_due(config: RunConfig, run: Run, s: System) -> bool:
+    """Whether the policy has its turn in the step in hand."""
+    schedule = config.schedule
+    within = schedule.warmup <= run.step and run.progress <= schedule.policy_until
+    return s.reward is not None and within and run.step % schedule.policy_every == 0
+
+
+def rates(pi: CorruptionDistribution, learns: bool) -> dict[str, Tensor]:
     """How often a policy corrupts, averaged over images: the curves of the policy."""
     p = pi.probabilities()
-    return {
-        "policy/entropy": pi.entropy().mean(),
+    figures = {
         "policy/mask_ratio": pi.mask_ratio().mean(),
         "policy/p_decolorize": p["decolorize"].mean(),
         "policy/p_downsample_2": p["downsample"][:, 1].mean(),
         "policy/p_downsample_4": p["downsample"][:, 2].mean(),
     }
+    return figures | ({"policy/entropy": pi.entropy().mean()} if learns else {})
 
 
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
     """Measure on the test images, write pictures, the exported policy and summary.json; returns the summary."""
     with torch.no_grad():
-        final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES))).items()}
+        final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES)), False).items()}
     untrained = accuracies(s.new_learner(), s.data.train, s.data.test)
     rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
     summary = {
@@ -194,6 +124,9 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "policy": config.policy.name,
         "reward": config.reward.name,
         "reward_average": rewards_seen[-1],
+        "algorithm": config.algorithm,
+        "estimator": config.policy.estimator,
+        "baseline": config.reward.baseline,
         "measured_on": config.reward.measured_on,
         "credit": config.reward.credit,
         "reference": config.reward.reference.kind,
@@ -202,9 +135,10 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "generator_file_sha256": s.generator.card.get("file_sha256"),
         "camnet_sha256_before": sha256_before,
         "camnet_sha256_after": s.generator.sha256(),
+        "alarms": s.alarms.raised,
     }
     path = run.folder.path
-    if isinstance(s.policy, PolicyNetwork):
+    if not isinstance(s.policy, Unlearned):
         export.export(s.policy, path, {"run": path.name, "data": config.data.name, **summary})
     pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
@@ -231,8 +165,12 @@ def main(argv: list[str]) -> None:
             show=tags.SHOWN,
             max_minutes=schedule.max_minutes,
             device=where,
+            check=system.alarms.check,
         )
-        train(config, run, system)
+        if system.stable:
+            train_stably(config, run, system, system.stable)
+        else:
+            train(config, run, system)
         summary = finish(config, run, system, sha256_before)
         run.logbook.close()
     print(f"\n{folder.path}")

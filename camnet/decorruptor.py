@@ -34,12 +34,14 @@ class Decorruptor(ABC):
         tasks: What it restores; None: whatever it is given.
         card: What it is, for the record. A `data` entry (name, seed, and classes and size where they matter) says what
             it was trained on; a run on other splits of the same images is then refused.
+        proposable: How many numbers of a code a policy may propose (`with_proposal`); 0: codes are drawn, never proposed.
         consistent: Whether `restore` itself keeps what was kept, so that it need not be put back once more.
     """
 
     size: int | None = None
     tasks: tuple[Task, ...] | None = None
     card: Mapping[str, Any] = MappingProxyType({})
+    proposable: int = 0
     consistent: ClassVar[bool] = False
 
     @abstractmethod
@@ -62,8 +64,18 @@ class Decorruptor(ABC):
     def sha256(self) -> str:
         """Identity of the weights as they are now, equal before and after a run (`weights_sha256`)."""
 
+    def with_proposal(self, codes: Codes, proposed: Float[Tensor, "m c"]) -> Codes:
+        """The codes with their first `proposable` numbers replaced; for generators that know what these are."""
+        raise NotImplementedError(f"{type(self).__name__} takes no proposed codes")
+
     @torch.no_grad()
-    def views(self, degraded: Degraded, k: int, random: torch.Generator) -> Float[Tensor, "n k 3 h w"]:
+    def views(
+        self,
+        degraded: Degraded,
+        k: int,
+        random: torch.Generator,
+        proposed: Float[Tensor, "n k c"] | None = None,
+    ) -> Float[Tensor, "n k 3 h w"]:
         """Restore each image with k independent codes, in one forward pass.
 
         n*k codes are drawn; row j*n + i of them belongs to view j of image i.
@@ -72,6 +84,7 @@ class Decorruptor(ABC):
             degraded: n degraded images.
             k: Views an image, at least 1.
             random: Draws the codes; on the images' device.
+            proposed: What a policy proposes for a part of each code; the rest stays as it was drawn.
 
         Returns:
             Images in [0, 1] that keep what was kept; free of gradient.
@@ -81,6 +94,8 @@ class Decorruptor(ABC):
         """
         n = len(degraded)
         codes = select_rows(self.codes(n * k, random), _image_by_image(n, k, degraded.kept.device))
+        if proposed is not None:
+            codes = self.with_proposal(codes, proposed.flatten(0, 1))
         restored = self.restore(degraded, codes)
         expected = (n * k, *degraded.kept.shape[1:])
         if tuple(restored.shape) != expected:
@@ -90,13 +105,14 @@ class Decorruptor(ABC):
         return restored.unflatten(0, (n, k))
 
     def two_views(
-        self, degraded: Degraded, random: torch.Generator
+        self, degraded: Degraded, random: torch.Generator, proposed: Float[Tensor, "n 2 c"] | None = None
     ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
         """Decorrupt twice with independent codes: v1 = g(x̃, z1), v2 = g(x̃, z2), in one forward pass.
 
-        2n codes are drawn; row i of them belongs to the first view of image i, row n + i to its second.
+        2n codes are drawn; row i of them belongs to the first view of image i, row n + i to its second. `proposed`, if
+        any, replaces a part of each.
         """
-        v1, v2 = self.views(degraded, 2, random).unbind(1)
+        v1, v2 = self.views(degraded, 2, random, proposed).unbind(1)
         return v1, v2
 
 

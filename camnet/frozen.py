@@ -54,6 +54,7 @@ class FrozenGenerator(Decorruptor):
         self._generator = generator.eval().requires_grad_(False)
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
+        self.proposable = config.global_code
         self.card = card
 
     @property
@@ -81,6 +82,11 @@ class FrozenGenerator(Decorruptor):
         """
         codes_per_image(len(codes[0]), len(degraded))
         return self._generator(degraded, codes)[-1]
+
+    def with_proposal(self, codes: list[Code], proposed: Float[Tensor, "m c"]) -> list[Code]:
+        """Replace the first module's global code, which decides most of what the whole image looks like."""
+        first, *finer = codes
+        return [Code(proposed, first.here), *finer]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

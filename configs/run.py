@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from tyro.conf import arg
 
@@ -10,15 +10,29 @@ from configs.checks import require_range
 from configs.data import DataConfig
 
 
+PolicyName = Literal[
+    "learned", "autodropout", "latent", "random", "cowmask", "crop", "downsample", "decolorize", "none"
+]
+LEARNED = ("learned", "autodropout", "latent")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Who corrupts, and how boldly."""
 
-    name: Annotated[Literal["learned", "fixed"], arg(aliases=["--policy"])] = "learned"
-    """learned: the mask network, trained by REINFORCE. fixed: independent draws from the three rates below, for
-    every image alike (all rates 0: no corruption)."""
+    name: Annotated[PolicyName, arg(aliases=["--policy"])] = "learned"
+    """learned: the mask network, trained by REINFORCE. autodropout: one learned pattern of rectangles for all images.
+    latent: random corruptions; the codes of the two views are what is learned. The others learn nothing and look at
+    nothing. random: independent draws from the three rates below. cowmask, crop: a blob-shaped mask, or one rectangle,
+    of that mask ratio. downsample, decolorize: this alone, always. none: no corruption."""
+    start: Annotated[str, arg(aliases=["--policy.from"])] = ""
+    """Start from an exported policy: a run's folder, or its policy.safetensors. With --reward none it stays as it is:
+    a frozen policy."""
+    mask: Literal["cells", "budget", "smooth"] = "cells"
+    """How the learned policy draws its mask. cells: each by itself. budget: exactly --policy.mask-ratio of the cells
+    (Gumbel top-k). smooth: a coarse field, enlarged and cut at zero, so that edges follow no grid."""
     grid: int = 4
-    """The mask hides whole cells of a grid x grid partition of the image. Cells must be at least 4 pixels wide."""
+    """The mask hides whole cells of a grid x grid partition of the image; a power of two, at most one cell a pixel."""
     mask_ratio: float = 0.3
     """Probability that a cell is hidden; where a learned policy starts, where a fixed one stays. In [0, 1]."""
     decolorize: float = 0.1
@@ -38,11 +52,25 @@ class PolicyConfig:
     """Strength of the guard: weight of the squared distance to the range, in units of the reward's RMS."""
     clip_norm: float = 1.0
     """Largest norm of the policy's gradient."""
+    estimator: Literal["reinforce", "disarm", "evolution"] = "reinforce"
+    """From rewards to a gradient. reinforce: the score function. disarm: antithetic pairs of masks (Dong et al. 2020);
+    two corruptions an image. evolution: antithetic perturbations of the weights, no gradient of the policy at all; two
+    corruptions an image."""
+    perturbations: int = 8
+    """evolution only: directions tried a step, each on its own part of the batch."""
+    sigma: float = 0.02
+    """evolution only: standard deviation of a perturbation of each weight."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        if self.grid not in (1, 2, 4, 8):
-            raise ValueError(f"--policy.grid must be 1, 2, 4 or 8, got {self.grid}")
+        if self.grid < 1 or self.grid & (self.grid - 1):
+            raise ValueError(f"--policy.grid must be a power of two (1, 2, 4, 8, ...), got {self.grid}")
+        if self.estimator == "disarm" and (self.name, self.mask) != ("learned", "cells"):
+            raise ValueError(
+                "--policy.estimator disarm is for bits alone: it needs --policy learned --policy.mask cells"
+            )
+        if self.start and self.name not in LEARNED:
+            raise ValueError(f"--policy {self.name} learns nothing, so there is nothing to take --policy.from a run")
         require_range("policy.mask-ratio", self.mask_ratio, 0, 1)
         require_range("policy.decolorize", self.decolorize, 0, 1)
         for probability in self.downsample:
@@ -60,6 +88,24 @@ class PolicyConfig:
         require_range("policy.entropy-weight", self.entropy_weight, 0, 100)
         require_range("policy.ratio-weight", self.ratio_weight, 0, 1e4)
         require_range("policy.clip-norm", self.clip_norm, 1e-6, 1e6)
+        require_range("policy.perturbations", self.perturbations, 1, 1e6)
+        require_range("policy.sigma", self.sigma, 1e-6, 10)
+
+    @property
+    def hidden_cells(self) -> int:
+        """How many cells --policy.mask budget hides: the nearest whole number to the mask ratio."""
+        return round(self.mask_ratio * self.grid**2)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it has anything that a reward could teach."""
+        return self.name in LEARNED
+
+
+RewardName = Literal["loss-slope", "val-loss", "prediction-gain", "adversarial", "cooperative", "knn", "none"]
+BY_THE_BATCH = ("val-loss", "knn")
+"""Rewards that know no single image."""
+BASELINES = ("auto", "none", "ema", "batch", "critic", "table", "rloo", "greedy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +141,25 @@ class ReferenceConfig:
 class RewardConfig:
     """What the policy is paid for."""
 
-    name: Annotated[Literal["loss-slope", "adversarial", "cooperative", "none"], arg(aliases=["--reward"])] = (
-        "loss-slope"
-    )
-    """loss-slope: moving average of the negative derivative of the contrastive loss. adversarial: the loss itself
-    (hold the mask ratio, or it hides everything). cooperative: its negative. none: the policy stays as it starts."""
+    name: Annotated[RewardName, arg(aliases=["--reward"])] = "loss-slope"
+    """loss-slope: moving average of the negative derivative of the contrastive loss. val-loss: minus the held-out loss
+    itself. prediction-gain: how much the step lowered the loss of its own pairs. adversarial: the loss itself (hold the
+    mask ratio, or it hides everything). cooperative: its negative. knn: accuracy on validation images; this one uses
+    labels. none: the policy stays as it starts. docs/rewards.md tells what to expect of each."""
     measured_on: Literal["reference", "training"] = "reference"
     """loss-slope only. reference: the loss of held-out pairs that the policy cannot touch. training: the loss of the
     policy's own pairs, the literal reading, which pays for easy pairs (README says why)."""
     credit: Literal["image", "batch"] = "image"
-    """image: each image is paid its own share of the slope. batch: one number for all of the batch."""
-    baseline: Literal["auto", "batch", "ema", "none"] = "auto"
-    """Subtracted from the reward: the batch's mean, a moving average, or nothing. auto: batch with credit image,
-    ema with credit batch (one shared reward minus its own mean leaves exactly nothing)."""
+    """image: each image is paid its own share of the slope. batch: one number for all of the batch (val-loss and knn
+    always are)."""
+    baseline: str = "auto"
+    """Subtracted from the reward. none. ema: a moving average. batch: the batch's mean. critic: a network's guess from
+    the image. table: a moving average for each training image. rloo:K (rloo:2, ...): the mean over the other K - 1 of K
+    corruptions of the image. greedy: the reward of the image's most probable corruption. auto: batch, or ema where the
+    batch shares one reward (minus its own mean, that leaves exactly nothing). disarm and evolution need none."""
+    scaling: Literal["rms", "quantiles", "none"] = "rms"
+    """rms: advantages are divided by their running root mean square. quantiles: rewards are mapped so that the 20 and
+    80 % quantiles of past ones become -1 and 1, and cut there (Graves et al. 2017). none: as they are."""
     momentum: float = 0.9
     """Decay of the moving averages: of the literal reward, the ema baseline and the curves. In [0, 1)."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
@@ -115,18 +167,52 @@ class RewardConfig:
     def __post_init__(self) -> None:
         """Check the bounds and refuse combinations that cannot learn."""
         require_range("reward.momentum", self.momentum, 0, 0.9999)
-        if self.credit == "batch" and self.baseline == "batch":
+        kind, _, count = self.baseline.partition(":")
+        if kind not in BASELINES or (kind == "rloo") != bool(count) or not (count or "2").isdecimal():
             raise ValueError(
-                "--reward.credit batch with --reward.baseline batch has an exactly zero gradient: "
-                "every image's reward equals the batch's mean. Use --reward.baseline ema (or none)"
+                f"--reward.baseline must be one of {', '.join(BASELINES)} with rloo as rloo:K, got {self.baseline!r}"
             )
+        require_range("reward.baseline rloo:K", int(count or 2), 2, 64)
+        if self.shared and kind in ("batch", "rloo", "greedy"):
+            why = "--reward.credit batch" if self.name not in BY_THE_BATCH else f"--reward {self.name}"
+            raise ValueError(
+                f"{why} with --reward.baseline {self.baseline} has an exactly zero gradient: "
+                "all images of the batch share one reward, which is its own baseline. Use --reward.baseline ema "
+                "(or critic, table, none)"
+            )
+        if self.corruptions > 1:
+            self.require_comparable(f"--reward.baseline {self.baseline}")
 
     @property
-    def baseline_kind(self) -> Literal["batch", "ema", "none"]:
+    def shared(self) -> bool:
+        """Whether one number pays the whole batch."""
+        return self.credit == "batch" or self.name in BY_THE_BATCH
+
+    @property
+    def baseline_kind(self) -> Literal["none", "ema", "batch", "critic", "table", "rloo", "greedy"]:
         """The baseline in force, `auto` resolved."""
-        if self.baseline == "auto":
-            return "batch" if self.credit == "image" else "ema"
-        return self.baseline
+        kind = self.baseline.partition(":")[0]
+        if kind == "auto":
+            kind = "ema" if self.shared else "batch"
+        return cast(Literal["none", "ema", "batch", "critic", "table", "rloo", "greedy"], kind)
+
+    @property
+    def corruptions(self) -> int:
+        """Corruptions of each image that the baseline compares."""
+        return {"rloo": int(self.baseline.partition(":")[2] or 0), "greedy": 2}.get(self.baseline_kind, 1)
+
+    def require_comparable(self, by: str) -> None:
+        """Refuse rewards that pay only for the pairs that the learner has learned from.
+
+        Raises:
+            ValueError: If several corruptions of one image cannot be compared by this reward.
+        """
+        if self.shared or self.name == "prediction-gain":
+            raise ValueError(
+                f"{by} compares several corruptions of an image, but the learner takes its step on one of them alone, "
+                f"and --reward {self.name}{' --reward.credit batch' * self.shared} pays for that step. "
+                "Use loss-slope, adversarial or cooperative with --reward.credit image"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +251,8 @@ class ScheduleConfig:
     """Learner steps before the policy's first."""
     policy_every: int = 1
     """The policy takes one step after this many learner steps."""
+    policy_until: float = 1.0
+    """Share of the run after which the policy stays as it is, and the learner goes on alone. In [0, 1]."""
     log_every: int = 10
     """Steps between points of the TensorBoard curves."""
     evaluate_every: int = 50
@@ -179,6 +267,7 @@ class ScheduleConfig:
         require_range("schedule.steps", self.steps, 1, 1e9)
         require_range("schedule.batch", self.batch, 2, 1e6)
         require_range("schedule.warmup", self.warmup, 0, 1e9)
+        require_range("schedule.policy-until", self.policy_until, 0, 1)
         for name in ("policy_every", "log_every", "evaluate_every", "checkpoint_every"):
             require_range(f"schedule.{name.replace('_', '-')}", getattr(self, name), 1, 1e9)
         require_range("schedule.max-minutes", self.max_minutes, 0, 1e6)
@@ -194,6 +283,9 @@ class RunConfig:
     """Folder of the run under --runs; made from data, reward and seed where empty."""
     runs: Path = Path("runs")
     """Where run folders are kept."""
+    algorithm: Literal["reinforce", "a2c", "ppo"] = "reinforce"
+    """Who trains the policy: this project's REINFORCE, or Stable-Baselines3's A2C or PPO, unmodified, with a critic of
+    their own (baseline, scaling, entropy weight and mask-ratio guard are REINFORCE's alone)."""
     generator: str = "auto"
     """The frozen decorruptor. auto: the CAMNet shipped for these images. A name in camnet/weights, or the path of a
     .safetensors file: that CAMNet. erase, mean, blur, noise: a plain fill in place of a generator, as a control.
@@ -211,15 +303,40 @@ class RunConfig:
         require_range("seed", self.seed, 0, 2**31)
         if {"/", "\\"} & set(self.name) or self.name in (".", ".."):
             raise ValueError(f"--name must be the plain name of a folder below --runs, got {self.name!r}")
-        cell = self.data.size // self.policy.grid
-        if cell < 4:
+        if self.data.size % self.policy.grid:
             raise ValueError(
-                f"--policy.grid {self.policy.grid} makes cells of {cell} pixels on images of {self.data.size}: a cell "
-                f"must hold a whole 4 x 4 block, so that downsampling by 4 never mixes hidden with visible pixels. "
-                f"Use --policy.grid {self.data.size // 4} or less"
+                f"--policy.grid {self.policy.grid} does not divide images of {self.data.size} x {self.data.size} "
+                "pixels into whole cells"
             )
-        if self.policy.name == "fixed" and self.reward.name != "none":
-            raise ValueError("--policy fixed has nothing to learn from a reward: add --reward none")
+        if not self.policy.learns and self.reward.name != "none":
+            raise ValueError(f"--policy {self.policy.name} has nothing to learn from a reward: add --reward none")
+        if self.policy.estimator != "reinforce":
+            self.reward.require_comparable(f"--policy.estimator {self.policy.estimator}")
+            if self.reward.baseline != "auto":
+                raise ValueError(
+                    f"--policy.estimator {self.policy.estimator} compares two corruptions of an image with one "
+                    f"another and takes no --reward.baseline, got {self.reward.baseline}"
+                )
+        if self.algorithm != "reinforce":
+            self._require_plain_policy()
+
+    def _require_plain_policy(self) -> None:
+        """Refuse what Stable-Baselines3's algorithms would silently leave out."""
+        policy, reward = self.policy, self.reward
+        if (policy.name, policy.mask, policy.estimator) != ("learned", "cells", "reinforce"):
+            raise ValueError(
+                f"--algorithm {self.algorithm} trains --policy learned with --policy.mask cells and no other estimator"
+            )
+        if reward.shared:
+            raise ValueError(
+                f"--algorithm {self.algorithm} centers rewards within the batch, and here one reward pays all of it "
+                f"(--reward {reward.name}, --reward.credit {reward.credit}): nothing would be left to learn from"
+            )
+        if reward.name == "none" or reward.baseline != "auto":
+            raise ValueError(
+                f"--algorithm {self.algorithm} needs a reward and brings its own critic: "
+                "choose a --reward and leave --reward.baseline out"
+            )
 
     @property
     def run_name(self) -> str:

@@ -4,7 +4,8 @@ Generator and learner come as arguments. run_rl.py drives this engine; any other
 same one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from env.reference import Reference
-from env.rewards import Moment, Reward, Weights, finite
+from env.rewards import Judged, Moment, PerImageLoss, Reward, Weights, finite
 from training.descent import Descent
 from training.stopwatch import Stopwatch
 
@@ -20,6 +21,23 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 """Per-image contrastive loss (n) of two views' unit vectors (n, d)."""
 HeldOutLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Loss (0-d) of the learner on reference examples (both parts)."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is wanted of one turn of the learner.
+
+    Attributes:
+        share: Step size as a share of the learning rate.
+        rewarded: Whether the policy has its turn too, and wants to be paid.
+        watched: Whether to measure the reference loss and its slope for the curves as well.
+        watch: Times the parts.
+    """
+
+    share: float = 1.0
+    rewarded: bool = True
+    watched: bool = False
+    watch: Stopwatch = field(default_factory=lambda: Stopwatch(torch.device("cpu")))
 
 
 class Engine:
@@ -32,6 +50,7 @@ class Engine:
         reference: Held-out examples that the policy cannot touch.
         held_out: The loss on them, in evaluation mode.
         reward: What the policy is paid; None pays nothing.
+        accuracy: How well the learner does on labelled held-out images, for the one reward that asks.
     """
 
     def __init__(
@@ -42,70 +61,75 @@ class Engine:
         reference: Reference,
         held_out: HeldOutLoss,
         reward: Reward | None,
+        accuracy: Callable[[], Tensor],
     ) -> None:
         self.learner, self.descent, self.contrast = learner, descent, contrast
-        self.reference, self.held_out, self.reward = reference, held_out, reward
+        self.reference, self.held_out = reference, held_out
+        self.reward, self.accuracy = reward, accuracy
 
     def learn(
-        self,
-        v1: Float[Tensor, "n 3 h w"],
-        v2: Float[Tensor, "n 3 h w"],
-        step: int,
-        share: float,
-        *,
-        rewarded: bool,
-        watched: bool,
-        watch: Stopwatch,
-    ) -> tuple[Float[Tensor, " n"] | None, dict[str, Tensor]]:
-        """Take one step on the mean contrastive loss of the pairs.
+        self, pairs: Sequence[tuple[Tensor, Tensor]], step: int, turn: Turn
+    ) -> tuple[Float[Tensor, "k n"] | None, dict[str, Tensor]]:
+        """Take one step on the mean contrastive loss of the first pairs; pay for them and for all others.
 
         Args:
-            v1: First views.
-            v2: Second views of the same images.
+            pairs: First and second views (n, 3, h, w) of the same images, once for each corruption that is compared.
+                The learner learns from the first; the others are looked at as if it had.
             step: Chooses the reference examples.
-            share: Step size as a share of the learning rate.
-            rewarded: Whether the policy has its turn too, and wants to be paid.
-            watched: Whether to measure the reference loss and its slope for the curves as well.
-            watch: Times the parts.
+            turn: What is wanted.
 
         Returns:
-            One reward an image (None where none is due), and the step's figures by tag.
+            One reward for each corruption and image (None where none is due), and the step's figures by tag.
         """
-        views = torch.cat([v1, v2])  # one call, so that both views share BatchNorm's statistics
-        with watch("learner"):
+        first, *others = (
+            torch.cat(pair) for pair in pairs
+        )  # one call, so that both views share BatchNorm's statistics
+        rewarded = turn.rewarded and self.reward is not None
+        with turn.watch("learner"):
             kept = [buffer.clone() for buffer in self.learner.buffers()]
-            losses = self.contrast(*self.learner(views).chunk(2))
-        with watch("reward"):
-            moment = self._moment(views, losses.detach(), step)
+            u1, u2 = self.learner(first).chunk(2)
+            losses = self.contrast(u1, u2)
+        with turn.watch("reward"):
+            moment = self._moment(first, losses.detach(), others if rewarded else [], step)
             if rewarded and self.reward:
                 self.reward.before(moment)
-            level = moment.reference_loss().detach() if watched else None
-        with watch("learner"):
+            level = moment.reference_loss().detach() if turn.watched else None
+        with turn.watch("learner"):
             loss = losses.mean()
-            figures = {"learner/loss": loss, "learner/grad_norm": self.descent.step(loss, share)}
+            figures = {
+                "learner/loss": loss,
+                "learner/positive_similarity": (u1 * u2).sum(dim=1).mean(),
+                "learner/grad_norm": self.descent.step(loss, turn.share),
+            }
             for buffer, before in zip(self.learner.buffers(), kept, strict=True):
                 buffer.copy_(torch.where(loss.detach().isfinite(), buffer, before))  # BatchNorm's, of a skipped step
-        with watch("reward"):
+        with turn.watch("reward"):
             r = finite(self.reward.after(moment)) if rewarded and self.reward else None
             if level is not None:
                 after = moment.reference_loss().detach()
                 figures |= {"reference/loss": after, "reference/slope": level - after}
         return r, figures
 
-    def _moment(self, views: Tensor, losses: Tensor, step: int) -> Moment:
+    def _moment(self, first: Tensor, losses: Tensor, others: Sequence[Tensor], step: int) -> Moment:
         """What the reward may ask of the learner around this step."""
         names, parameters = zip(*self.learner.named_parameters(), strict=True)
 
-        def per_image(weights: Weights) -> Tensor:
-            # Buffers are cloned: BatchNorm's running statistics must not see the measurement.
-            buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
-            u = functional_call(self.learner, dict(zip(names, weights, strict=True)) | buffers, (views,))
-            return self.contrast(*u.chunk(2))
+        def losses_of(views: Tensor) -> PerImageLoss:
+            def per_image(weights: Weights) -> Tensor:
+                # Buffers are cloned: BatchNorm's running statistics must not see the measurement.
+                buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
+                u = functional_call(self.learner, dict(zip(names, weights, strict=True)) | buffers, (views,))
+                return self.contrast(*u.chunk(2))
 
+            return per_image
+
+        weights = list(parameters)
+        with torch.no_grad():
+            compared = [Judged(of(weights), of) for of in map(losses_of, others)]
         return Moment(
-            losses=losses,
-            per_image=per_image,
+            judged=[Judged(losses, losses_of(first)), *compared],
             reference_loss=lambda: self.held_out(self.learner, *self.reference.at(step)),
-            weights=list(parameters),
+            weights=weights,
             precondition=self.descent.precondition,
+            accuracy=self.accuracy,
         )

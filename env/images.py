@@ -57,7 +57,11 @@ class ImageSet:
         return chosen.float() / 255
 
     def batch(self, seed: int, step: int, size: int) -> Float[Tensor, "b 3 h w"]:
-        """The step's batch: each epoch visits a fresh permutation, cut into whole batches.
+        """The images of the step's `rows`."""
+        return self.images(self.rows(seed, step, size))
+
+    def rows(self, seed: int, step: int, size: int) -> Int[Tensor, " b"]:
+        """Where the step's images lie: each epoch visits a fresh permutation, cut into whole batches.
 
         Raises:
             ValueError: If the set holds fewer images than a batch.
@@ -67,7 +71,7 @@ class ImageSet:
         epoch, position = divmod(step, len(self) // size)
         generator = generator_at(seed, epoch, "order", self.pixels.device)
         order = torch.randperm(len(self), generator=generator, device=self.pixels.device)
-        return self.images(order[position * size : (position + 1) * size])
+        return order[position * size : (position + 1) * size]
 
     def thinned(self, count: int) -> "ImageSet":
         """At most `count` of the images, evenly spread over the set (a folder's are sorted by class); 0: all."""

@@ -1,9 +1,15 @@
-"""Export of a trained policy: weights (safetensors) and a card (JSON), nothing that runs code when loaded."""
+"""Export of a trained policy: weights (safetensors) and a card (JSON), nothing that runs code when loaded.
+
+`python -m policy.export runs/NAME` writes programs beside them that run without this project (`policy.portable`), each
+compared with the policy before it is written.
+"""
 
 import copy
 import hashlib
 import json
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +19,41 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from configs.errors import UsageError
+from configs.export import ExportConfig
+from configs.reading import read
 from configs.run import PolicyConfig
-from policy.network import PolicyNetwork
-from training.atomic import write_atomically
+from policy import portable
+from policy.build import LearnedPolicy, build
+from policy.latent import LatentPolicy
+from training.atomic import explained, write_atomically
+from training.provenance import provenance
 
-WEIGHTS, CARD = "policy.safetensors", "policy.json"
-FORMAT = 1
+WEIGHTS, CARD, PROGRAM, ONNX = "policy.safetensors", "policy.json", "policy.pt2", "policy.onnx"
+FORMAT = 2
 """Raised when a card of this version could no longer be read."""
 LARGEST_IMAGE = 1024
 """Pixels a side; a card that asks for more is taken for damaged before memory is spent on it."""
 
 
-def export(network: PolicyNetwork, folder: Path, card: dict[str, Any]) -> Path:
+@dataclass(frozen=True)
+class Written:
+    """One file of an export.
+
+    Attributes:
+        content: Its bytes.
+        parity: Largest difference of its probabilities from the policy's, by batch size; empty for the weights.
+    """
+
+    content: bytes
+    parity: Mapping[str, float] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """What the card says of it."""
+        entry = {"sha256": _sha256(self.content), "bytes": len(self.content)}
+        return entry | ({"parity": dict(self.parity)} if self.parity else {})
+
+
+def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
     """Write a policy and its card, read both back, and compare.
 
     Each file is written whole or not at all; weights first, so that an interruption in between leaves a pair
@@ -32,36 +61,24 @@ def export(network: PolicyNetwork, folder: Path, card: dict[str, Any]) -> Path:
 
     Args:
         network: The policy, on any device; unwrapped from any data-parallel shell.
-        folder: Where `policy.safetensors` and `policy.json` go; made if missing.
-        card: What to tell about it (run, steps, results); anything JSON can hold, kept under `about`.
+        folder: Where `policy.safetensors` and `policy.json` go; made if missing. Programs of an earlier policy that
+            lie there are removed.
+        card: What to tell about it (run, data, reward, steps, results); anything JSON can hold, kept under `about`.
 
     Returns:
         The path of the weights.
 
     Raises:
         RuntimeError: If what was read back gives other probabilities.
-        UsageError: If the weights are not finite.
+        UsageError: If the weights are not finite, or the file system refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    weights = safetensors.torch.save(state)
-    record = {
-        "format": FORMAT,
-        "policy": asdict(network.config),
-        "image_size": network.image_size,
-        "input": "n x 3 x image_size x image_size, RGB in [0, 1]",
-        "output": "probabilities: mask (n, grid, grid), downsample by 1, 2, 4 (n, 3), decolorize (n)",
-        "mask_polarity": "1 = hidden",
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "about": card,
-    }
-    write_atomically(folder / WEIGHTS, weights)
-    write_atomically(folder / CARD, (json.dumps(record, indent=2) + "\n").encode())
-    _compare(copy.deepcopy(network).cpu(), load(folder))
+    network = copy.deepcopy(network).cpu()
+    _write(network, folder, {WEIGHTS: Written(_weights(network))}, card)
+    _compare(network, load(folder))
     return folder / WEIGHTS
 
 
-def load(path: Path) -> PolicyNetwork:
+def load(path: Path) -> LearnedPolicy:
     """Read an exported policy, on the CPU; neither unpickles anything nor draws random numbers.
 
     Args:
@@ -70,11 +87,10 @@ def load(path: Path) -> PolicyNetwork:
     Raises:
         UsageError: If anything is missing, damaged, foreign, or does not belong together; names the reason.
     """
-    weights_path = path / WEIGHTS if path.is_dir() else path
+    weights_path, card_path = _pair(path)
     weights = _read(weights_path)
     state = _parse_weights(weights_path, weights)
-    card_path = weights_path.with_suffix(".json")
-    network = _from_card(card_path, hashlib.sha256(weights).hexdigest(), weights_path)
+    network = _from_card(card_path, _sha256(weights), weights_path)
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -82,42 +98,134 @@ def load(path: Path) -> PolicyNetwork:
     return network
 
 
+def programs(network: LearnedPolicy, config: ExportConfig) -> dict[str, Written]:
+    """Make the programs that are asked for, and compare what is read back from each with the policy.
+
+    Raises:
+        RuntimeError: If one gives other probabilities.
+        UsageError: If the policy cannot be traced, or ONNX is not installed.
+    """
+    if config.onnx:
+        portable.require_onnx()
+    files: dict[str, Written] = {}
+    if not (config.program or config.onnx):
+        return files
+    program = portable.trace(network)
+    if config.program:
+        content = portable.as_pt2(program)
+        files[PROGRAM] = Written(content, portable.parity(network, portable.run_pt2(content)))
+    if config.onnx:
+        content = portable.as_onnx(program, list(portable.shapes(network)))
+        files[ONNX] = Written(content, portable.parity(network, portable.run_onnx(content)))
+    return files
+
+
+def _write(network: LearnedPolicy, folder: Path, files: Mapping[str, Written], about: Mapping[str, Any]) -> None:
+    """Write the files, then the card that names them; a program that is not among them is of another policy."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in {PROGRAM, ONNX} - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    for name, file in files.items():
+        write_atomically(folder / name, file.content)
+    card = _card(network, files, about)
+    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def _card(network: LearnedPolicy, files: Mapping[str, Written], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stranger needs to know to use the files."""
+    size = network.image_size
+    return {
+        "format": FORMAT,
+        "policy": asdict(network.config),
+        "image_size": size,
+        "code_length": _code_length(network),
+        "trained_on": about.get("data"),
+        "reward": about.get("reward"),
+        "input": f"n x 3 x {size} x {size}, RGB: policy.export.load takes floats in [0, 1], programs take bytes "
+        f"(uint8, 0 to 255) named {portable.INPUT}",
+        "output": "probabilities: mask, downsample by 1, 2, 4, decolorize; code, where it is there: means of proposals",
+        "output_shapes": portable.shapes(network),
+        "mask_polarity": "1 = hidden",
+        "license": "MIT",
+        "versions": provenance()["versions"],
+        "files": {name: file.entry() for name, file in files.items()},
+        "about": dict(about),
+    }
+
+
+def _weights(network: LearnedPolicy) -> bytes:
+    """The weights as a safetensors file."""
+    return safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
+
+
+def _code_length(network: LearnedPolicy) -> int:
+    return network.code_length if isinstance(network, LatentPolicy) else 0
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """Where weights and card lie, given their folder or the weights."""
+    weights = path / WEIGHTS if path.is_dir() else path
+    return weights, weights.with_suffix(".json")
+
+
 def _read(path: Path) -> bytes:
     """The file's bytes."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}. A run writes {WEIGHTS} and {CARD} into its folder when it ends"
+        ) from error
 
 
 def _parse_weights(path: Path, weights: bytes) -> dict[str, Tensor]:
     """The tensors of a safetensors file; anything else is refused by name."""
-    for magic, kind in ((b"\x80", "a pickle"), (b"PK", "a zip archive of pickles (torch.save's format)")):
-        if weights.startswith(magic):
-            raise UsageError(
-                f"{path} is {kind}, which can run code when loaded: it is refused. "
-                f"Export the policy again with policy.export, which writes {WEIGHTS} and {CARD}"
-            )
     try:
         state = safetensors.torch.load(weights)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} is truncated, damaged or no safetensors file: {error}") from error
+        raise UsageError(f"{path} is {_kind(weights)}: {error}") from error
     for name, value in state.items():
         if not value.isfinite().all():
             raise UsageError(f"{path}: the weights {name} hold NaN or infinity")
     return state
 
 
-def _from_card(path: Path, sha256: str, weights_path: Path) -> PolicyNetwork:
-    """An empty network as the card describes it, once the card is known to belong to the weights."""
+def _kind(content: bytes) -> str:
+    """What a file is that is no safetensors file. Asked only then: lengths of headers can look like a pickle's start."""
+    for magic, kind in ((b"\x80", "a pickle"), (b"PK", "a zip archive of pickles (torch.save's format)")):
+        if content.startswith(magic):
+            return (
+                f"{kind}, which can run code when loaded: it is refused. "
+                f"Export the policy again with policy.export, which writes {WEIGHTS} and {CARD}"
+            )
+    return "truncated, damaged or no safetensors file"
+
+
+def _parse_card(path: Path) -> dict[str, Any]:
+    """A card of this format."""
     try:
         card = json.loads(_read(path))
-        written_for, version = card["sha256"], card["format"]
-        settings, image_size = dict(card["policy"]), int(card["image_size"])
+        version = card["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no policy card, or a damaged one: {error!r}") from error
     if version != FORMAT:
         raise UsageError(f"{path} is of format {version}; this version reads format {FORMAT}")
+    return card
+
+
+def _from_card(path: Path, sha256: str, weights_path: Path) -> LearnedPolicy:
+    """An empty network as the card describes it, once the card is known to belong to the weights."""
+    card = _parse_card(path)
+    try:
+        written_for = card["files"][WEIGHTS]["sha256"]
+        settings, image_size, code_length = dict(card["policy"]), int(card["image_size"]), int(card["code_length"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no policy card, or a damaged one: {error!r}") from error
     if written_for != sha256:
         raise UsageError(
             f"{weights_path} is not the file that {path.name} was written for (SHA-256 {sha256[:12]}..., "
@@ -130,17 +238,46 @@ def _from_card(path: Path, sha256: str, weights_path: Path) -> PolicyNetwork:
         if image_size > LARGEST_IMAGE:
             raise ValueError(f"image_size {image_size} is above {LARGEST_IMAGE}")
         with torch.device("meta"):  # shapes alone: the weights come from the file
-            return PolicyNetwork(PolicyConfig(**settings), image_size)
-    except (ValueError, TypeError) as error:
+            return build(PolicyConfig(**settings), image_size, code_length)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"{path} describes no policy that can be built: {error}") from error
 
 
-def _compare(before: PolicyNetwork, after: PolicyNetwork) -> None:
-    """Raise unless both give the same probabilities on a fixed random batch."""
-    size = before.image_size
-    images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
+def _compare(before: LearnedPolicy, after: LearnedPolicy) -> None:
+    """Raise unless both say the same of a fixed random batch."""
+    images = portable.random_images(before, 8)
     with torch.no_grad():
-        p, q = before(images).probabilities(), after(images).probabilities()
+        p, q = portable.Portable(before)(images), portable.Portable(after)(images)
     for name, value in p.items():
         if not torch.allclose(value, q[name], rtol=0, atol=1e-6):
             raise RuntimeError(f"the exported policy's {name} probabilities differ from the trained one's")
+
+
+def _table(files: Mapping[str, Written]) -> str:
+    """What was written: sizes, and the worst difference from the policy."""
+    lines = [f"{'file':20s} {'bytes':>9s}  {'largest difference':18s}  sha256"]
+    for name, file in files.items():
+        worst = f"{max(file.parity.values()):.1e}" if file.parity else "the policy itself"
+        lines.append(f"{name:20s} {len(file.content):9,d}  {worst:18s}  {_sha256(file.content)[:16]}...")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Read a policy, make its programs, compare them, write all of it with its card, print what was written."""
+    config = read(ExportConfig, argv, prog="python -m policy.export", description=str(ExportConfig.__doc__))
+    network = load(config.run)
+    weights_path, card_path = _pair(config.run)
+    out = weights_path.parent if config.out == Path() else config.out
+    about = _parse_card(card_path).get("about", {})
+    files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
+    _write(network, out, files, about)
+    print(f"{out}: {CARD} and\n{_table(files)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        sys.exit(f"policy.export: {error}")
+    except KeyboardInterrupt:
+        sys.exit("policy.export: interrupted; give the same command again")

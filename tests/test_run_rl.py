@@ -15,9 +15,12 @@ import torch
 import run_rl
 from camnet import frozen
 from configs.errors import UsageError
+from configs.reading import read
+from configs.run import RunConfig
 from env import reference
 from env.engine import Engine
 from policy import export
+from policy.network import PolicyNetwork
 from training import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +141,7 @@ def test_the_exported_policy_is_the_trained_one(whole):
 
 def test_the_policy_has_moved(whole):
     config = export.load(whole).config
-    start = run_rl.PolicyNetwork(config, 16)
+    start = PolicyNetwork(config, 16)
     moved = export.load(whole).state_dict()
     assert any(not torch.equal(value, moved[name]) for name, value in start.state_dict().items() if "head" in name)
 
@@ -172,8 +175,8 @@ def cut_in(patch: pytest.MonkeyPatch, step: int, how) -> None:
     """Let something happen in the middle of a step, once the learner has made it."""
     original = Engine.learn
 
-    def learn_then(self, v1, v2, now, share, **rest):
-        result = original(self, v1, v2, now, share, **rest)
+    def learn_then(self, pairs, now, turn):
+        result = original(self, pairs, now, turn)
         if now == step:
             how()
         return result
@@ -195,8 +198,11 @@ def crashed():
         ["--reward", "loss-slope", "--reward.credit", "image"],
         ["--reward", "loss-slope", *LITERAL],
         ["--reward", "loss-slope", "--reward.credit", "batch", "--reward.baseline", "ema"],
+        ["--reward", "loss-slope", "--reward.baseline", "critic", "--reward.scaling", "quantiles"],
+        ["--reward", "adversarial", "--reward.baseline", "table"],
+        ["--reward", "loss-slope", "--algorithm", "ppo"],
     ],
-    ids=["reference-image", "literal", "reference-batch"],
+    ids=["reference-image", "literal", "reference-batch", "critic", "table", "ppo"],
 )
 def test_a_cut_run_ends_where_an_uncut_one_ends(tmp_path, quick, flags):
     uncut = run(tmp_path / "uncut", *flags)
@@ -220,10 +226,10 @@ from env import reference
 from env.engine import Engine
 reference.DRAWS = 1
 original = Engine.learn
-def learn(self, v1, v2, step, share, **rest):
+def learn(self, pairs, step, turn):
     if step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, v1, v2, step, share, **rest)
+    return original(self, pairs, step, turn)
 Engine.learn = learn
 run_rl.main(sys.argv[1:])
 """
@@ -252,13 +258,67 @@ def test_a_finished_run_goes_on_when_its_steps_are_raised(tmp_path, quick):
     assert steps[-1] == 5
 
 
-def test_a_fixed_policy_learns_nothing_and_exports_nothing(tmp_path, quick):
-    folder = run(tmp_path, "--policy", "fixed", "--reward", "none", "--policy.mask-ratio", "0.25", "--steps", "4")
+@pytest.mark.parametrize(
+    ("name", "mask_ratio", "gray"),
+    [
+        ("random", 0.25, 0.1),
+        ("cowmask", 0.25, 0.1),
+        ("crop", 0.25, 0.1),
+        ("downsample", 0, 0),
+        ("decolorize", 0, 1),
+        ("none", 0, 0),
+    ],
+)
+def test_a_policy_that_learns_nothing_exports_nothing(tmp_path, quick, name, mask_ratio, gray):
+    folder = run(tmp_path, "--policy", name, "--reward", "none", "--policy.mask-ratio", "0.25", "--steps", "3")
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["policy"], summary["reward"]) == ("fixed", "none")
-    assert summary["mask_ratio"] == pytest.approx(0.25)
+    assert (summary["policy"], summary["reward"]) == (name, "none")
+    assert summary["mask_ratio"] == pytest.approx(mask_ratio, abs=0.02)
+    assert summary["p_decolorize"] == pytest.approx(gray)
+    assert summary["p_downsample"][0] == pytest.approx({"downsample": 0.5, "decolorize": 0, "none": 0}.get(name, 0.1))
     assert not list(folder.glob("policy.*"))
     assert not any("/policy" in name for name in learned(folder))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--policy", "autodropout"],
+        ["--policy", "latent"],
+        ["--policy.mask", "budget", "--policy.grid", "8"],
+        ["--policy.mask", "smooth"],
+        ["--policy.grid", "16"],
+        ["--policy.estimator", "disarm"],
+        ["--policy.estimator", "evolution", "--policy.perturbations", "4"],
+        ["--algorithm", "a2c"],
+        ["--algorithm", "ppo"],
+        ["--policy", "autodropout", "--policy.estimator", "evolution"],
+    ],
+    ids=" ".join,
+)
+def test_every_policy_and_estimator_learns_and_is_exported(tmp_path, quick, flags):
+    folder = run(tmp_path, *flags, "--steps", "4")
+    exported = export.load(folder)
+    start = run_rl.System(read(RunConfig, [*TINY, *flags], prog="", description=""), torch.device("cpu")).new_policy()
+    moved = exported.state_dict()
+    assert any(not torch.equal(value, moved[name]) for name, value in start.state_dict().items())
+    assert all(value.isfinite().all() for value in moved.values())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"reward/raw", "policy/mask_ratio", "policy/entropy"} <= set().union(*rows)
+
+
+def test_a_budget_hides_exactly_its_share(tmp_path, quick):
+    folder = run(tmp_path, "--policy.mask", "budget", "--policy.mask-ratio", "0.25", "--steps", "3")
+    assert json.loads((folder / "summary.json").read_text())["mask_ratio"] == pytest.approx(0.25)
+
+
+def test_a_policy_may_start_from_another_run_and_stay_as_it_is(tmp_path, quick, whole):
+    frozen_policy = run(tmp_path, "--policy.from", str(whole), "--reward", "none", "--steps", "3")
+    assert (frozen_policy / "policy.safetensors").read_bytes() == (whole / "policy.safetensors").read_bytes()
+    warm = run(tmp_path / "warm", "--policy.from", str(whole), "--steps", "4")
+    assert (warm / "policy.safetensors").read_bytes() != (whole / "policy.safetensors").read_bytes()
+    with pytest.raises(UsageError, match=r"--policy.from .*--policy.grid 4 there, 2 here"):
+        run(tmp_path / "other", "--policy.from", str(whole), "--policy.grid", "2")
 
 
 COMBINATIONS = [
@@ -269,6 +329,12 @@ COMBINATIONS = [
     ["adversarial", "training", "batch", "ema"],
     ["cooperative", "reference", "image", "auto"],
     ["none", "reference", "image", "auto"],
+    ["val-loss", "reference", "batch", "auto"],
+    ["knn", "reference", "image", "auto"],
+    ["prediction-gain", "reference", "image", "auto"],
+    ["prediction-gain", "reference", "batch", "auto"],
+    ["loss-slope", "reference", "image", "rloo:3"],
+    ["adversarial", "reference", "image", "greedy"],
 ]
 """With the runs above, every reward with every place to measure and every credit that acts on it."""
 
@@ -294,13 +360,16 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
     turns = []
     original = Engine.learn
 
-    def learn(self, v1, v2, step, share, *, rewarded, **rest):
-        turns.append((step, rewarded))
-        return original(self, v1, v2, step, share, rewarded=rewarded, **rest)
+    def learn(self, pairs, step, turn):
+        turns.append((step, turn.rewarded))
+        return original(self, pairs, step, turn)
 
     monkeypatch.setattr(Engine, "learn", learn)
     run(tmp_path, "--schedule.warmup", "3", "--schedule.policy-every", "2", "--steps", "8")
     assert [step for step, rewarded in turns if rewarded] == [4, 6]
+    turns.clear()
+    run(tmp_path / "until", "--schedule.policy-until", "0.5", "--steps", "8")
+    assert [step for step, rewarded in turns if rewarded] == [1, 2, 3, 4]
 
 
 def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch):
@@ -308,16 +377,16 @@ def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch)
     restored, learned_from = [], []
     two_views, learn = frozen.FrozenGenerator.two_views, Engine.learn
 
-    def spied_views(self, corrupted, random):
+    def spied_views(self, corrupted, random, proposed=None):
         assert (corrupted.kept[corrupted.hidden.bool().expand_as(corrupted.kept)] == 0).all()
-        views = two_views(self, corrupted, random)
+        views = two_views(self, corrupted, random, proposed)
         restored.append(views)
         return views
 
-    def spied_learn(self, v1, v2, *rest, **more):
-        assert any(v1 is views[0] and v2 is views[1] for views in restored)
-        learned_from.append(v1)
-        return learn(self, v1, v2, *rest, **more)
+    def spied_learn(self, pairs, *rest):
+        assert all(any(pair is views for views in restored) for pair in pairs)
+        learned_from.append(pairs[0][0])
+        return learn(self, pairs, *rest)
 
     monkeypatch.setattr(frozen.FrozenGenerator, "two_views", spied_views)
     monkeypatch.setattr(Engine, "learn", spied_learn)
@@ -333,18 +402,19 @@ def test_a_checkpoint_holds_nothing_but_tensors_and_text(whole):
 
 def planted_nan(patch: pytest.MonkeyPatch, where: str, steps: range) -> None:
     """Let some steps have views, or a reference loss, that are no numbers."""
-    learn, held_out, now = Engine.learn, run_rl.System.held_out_loss, []
+    learn, held_out, now = Engine.learn, run_rl.System._held_out_loss, []
 
-    def spoiled_learn(self, v1, v2, step, *rest, **more):
+    def spoiled_learn(self, pairs, step, turn):
         now[:] = [step]
-        return learn(self, v1 * float("nan") if step in steps and where == "views" else v1, v2, step, *rest, **more)
+        spoiled = float("nan") if step in steps and where == "views" else 1.0
+        return learn(self, [(v1 * spoiled, v2) for v1, v2 in pairs], step, turn)
 
     def spoiled_loss(self, *rest):
         loss = held_out(self, *rest)
         return loss * float("nan") if now[0] in steps and where == "reference" else loss
 
     patch.setattr(Engine, "learn", spoiled_learn)
-    patch.setattr(run_rl.System, "held_out_loss", spoiled_loss)
+    patch.setattr(run_rl.System, "_held_out_loss", spoiled_loss)
 
 
 @pytest.mark.parametrize(

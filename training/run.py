@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -48,6 +48,7 @@ class Run:
         stride: How far one turn of the loop goes: more than 1 where several steps belong together.
         max_minutes: Ends the run after so much time, earlier starts included; 0: no limit.
         device: Where the steps run.
+        check: Looks at each point of the curves (its step's means by tag, and the step); returns what to tell the user.
         ranks: The processes that run together. All step, stop and resume alike; rank 0 alone logs, saves and prints.
 
     Attributes:
@@ -69,8 +70,10 @@ class Run:
         max_minutes: float,
         device: torch.device,
         stride: int = 1,
+        check: Callable[[dict[str, float], int], Iterable[str]] = lambda means, step: (),
         ranks: Ranks | None = None,
     ) -> None:
+        self._check = check
         self.folder, self.parts, self.watch = folder, parts, Stopwatch(device)
         self.ranks = ranks or Ranks.single()
         self.step, self._seconds, self._saved = 0, 0.0, 0
@@ -198,6 +201,8 @@ class Run:
         self._logged = self.step
         means = self.logbook.flush(self.step)
         self._shown |= {name: f"{means[tag]:.3g}" for tag, name in self.show.items() if tag in means}
+        for message in self._check(means, self.step):
+            tqdm.write(message, file=sys.stderr)
         for name, part in self.parts.items():
             if isinstance(part, Descent) and part.skipped > MAX_SKIPPED:
                 raise UsageError(

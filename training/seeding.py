@@ -28,15 +28,16 @@ def generator_at(seed: int, step: int, stream: str, device: torch.device) -> tor
 
 
 @contextmanager
-def seeded(seed: int, stream: str) -> Iterator[None]:
-    """Seed the global random numbers inside the scope, for weights that modules draw as they are built.
+def seeded(seed: int, stream: str, step: int = 0) -> Iterator[None]:
+    """Seed the global random numbers inside the scope, for code that draws from nothing else: modules as they are built.
 
     Equal seeds give equal weights whatever else a run builds, and building them again gives them again.
 
     Args:
         seed: The run's seed.
         stream: What is built, for example "learner".
+        step: The step at which it is done.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(generator_at(seed, 0, stream, torch.device("cpu")).initial_seed())
+        torch.manual_seed(generator_at(seed, step, stream, torch.device("cpu")).initial_seed())
         yield

@@ -7,6 +7,7 @@ RUN = frozenset(
         "reward/advantage_std",
         "learner/loss",
         "learner/grad_norm",
+        "learner/positive_similarity",
         "reference/loss",
         "reference/slope",
         "policy/entropy",

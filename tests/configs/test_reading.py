@@ -114,7 +114,7 @@ def test_config_without_a_file_says_so(argv):
     ("argv", "message"),
     [
         (["--policy.mask-ratio", "7"], r"^--policy.mask-ratio must lie in \[0, 1\], got 7$"),
-        (["--policy", "fixed"], "^--policy fixed .* add --reward none$"),
+        (["--policy", "random"], "^--policy random .* add --reward none$"),
         (
             ["--reward", "los-slope"],
             "^--reward must be one of loss-slope, adversarial.*did you mean loss-slope",

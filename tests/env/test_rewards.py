@@ -12,11 +12,22 @@ from configs.run import ContrastiveConfig, RewardConfig
 from contrastive.encoder import Learner
 from contrastive.ntxent import ntxent
 from env import rewards
-from env.engine import Engine
+from env.engine import Engine, Turn
 from env.reference import Reference
-from env.rewards import BatchSlope, ImageSlope, Level, LiteralSlope, Moment, credit_shares
+from env.rewards import (
+    Accuracy,
+    BatchSlope,
+    ImageSlope,
+    Judged,
+    Level,
+    LiteralSlope,
+    Moment,
+    PredictionGain,
+    Shared,
+    ValidationLoss,
+    credit_shares,
+)
 from training.descent import Descent
-from training.stopwatch import Stopwatch
 
 CPU = torch.device("cpu")
 
@@ -122,11 +133,13 @@ def engine_for(learner, reward, rate=1e-3):
         return loss
 
     reference = Reference(*pairs(24, 7), batch=24, seed=0)
-    return Engine(learner, Descent(learner, rate), lambda a, b: ntxent(a, b, 0.2), reference, held_out, reward)
+    contrast = lambda a, b: ntxent(a, b, 0.2)  # noqa: E731
+    return Engine(learner, Descent(learner, rate), contrast, reference, held_out, reward, lambda: torch.tensor(0.5))
 
 
-def learn(engine, step=0, rewarded=True, watched=False, n=16):
-    return engine.learn(*pairs(n, 100 + step), step, 1.0, rewarded=rewarded, watched=watched, watch=Stopwatch(CPU))
+def learn(engine, step=0, rewarded=True, watched=False, n=16, compared=1):
+    of_each = [tuple(pairs(n, 100 + step + 1000 * k)) for k in range(compared)]
+    return engine.learn(of_each, step, Turn(1.0, rewarded, watched))
 
 
 def snapshot(module):
@@ -146,15 +159,17 @@ def test_on_the_learner_the_difference_agrees_with_the_forward_mode_derivative(l
         before = snapshot(learner)
         gradient = list(torch.autograd.grad(moment.reference_loss(), moment.weights))
         direction = moment.precondition(gradient)
-        shares = credit_shares(moment.per_image, moment.weights, direction, moment.losses)
+        judged = moment.judged[0]
+        shares = credit_shares(judged.per_image, moment.weights, direction, judged.losses)
         weights = [w.detach() for w in moment.weights]
-        _, exact = jvp(moment.per_image, (weights,), (direction,))
+        _, exact = jvp(judged.per_image, (weights,), (direction,))
         seen.update(shares=shares, exact=exact, quiet=unchanged(learner, before))
 
     quiet = engine_for(learner, None)
     for step in range(steps_before):
         learn(quiet, step)
-    engine = Engine(learner, quiet.descent, quiet.contrast, quiet.reference, quiet.held_out, Spy(look))
+    quiet.reward = Spy(look)
+    engine = quiet
     learn(engine, steps_before)
     assert seen["quiet"]
     assert seen["exact"].std() > 0
@@ -212,14 +227,15 @@ def test_the_image_reward_foretells_the_slope_that_the_engine_measures():
 # Rewards made of numbers alone.
 
 
-def moment(losses, reference=lambda: torch.tensor(0.0)):
-    return Moment(losses, lambda weights: losses, reference, [], lambda gradient: gradient)
+def moment(*losses, reference=lambda: torch.tensor(0.0), after=None, accuracy=lambda: torch.tensor(0.0)):
+    judged = [Judged(one, lambda weights, one=one: one if after is None else after) for one in losses]
+    return Moment(judged, reference, [], lambda gradient: gradient, accuracy)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
 def test_the_literal_reward_is_its_recursion(beta):
     series = torch.rand(60, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    batch, image = (LiteralSlope(credit, beta, CPU) for credit in ("batch", "image"))
+    batch, image = Shared(LiteralSlope(beta, CPU)), LiteralSlope(beta, CPU)
     level = [losses.mean().item() for losses in series]
     literal, r = [0.0], 0.0
     for before, now in itertools.pairwise(level):
@@ -228,7 +244,7 @@ def test_the_literal_reward_is_its_recursion(beta):
     for losses, expected in zip(series, literal, strict=True):
         for reward in (batch, image):
             reward.before(moment(losses))
-        shared, own = batch.after(moment(losses)), image.after(moment(losses))
+        shared, own = batch.after(moment(losses))[0], image.after(moment(losses))[0]
         assert shared.shape == own.shape == (5,)
         assert (shared == shared[0]).all()
         assert shared[0].item() == pytest.approx(expected, abs=1e-6)
@@ -239,11 +255,11 @@ def test_the_literal_reward_is_its_recursion(beta):
 
 def test_the_literal_reward_goes_on_from_a_checkpoint():
     series = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
-    uncut, cut = LiteralSlope("batch", 0.9, CPU), LiteralSlope("batch", 0.9, CPU)
+    uncut, cut = Shared(LiteralSlope(0.9, CPU)), Shared(LiteralSlope(0.9, CPU))
     for losses in series[:3]:
         uncut.after(moment(losses))
         cut.after(moment(losses))
-    resumed = LiteralSlope("batch", 0.9, CPU)
+    resumed = Shared(LiteralSlope(0.9, CPU))
     resumed.load_state_dict(cut.state_dict())
     for losses in series[3:]:
         assert torch.equal(uncut.after(moment(losses)), resumed.after(moment(losses)))
@@ -258,15 +274,15 @@ def test_the_image_reward_averages_the_references_gradient():
     for t, gradient in enumerate(series, start=1):
         reward.before(
             Moment(
-                torch.zeros(3, dtype=torch.float64),
-                lambda w: fixed @ w[0],
+                [Judged(torch.zeros(3, dtype=torch.float64), lambda w: fixed @ w[0])],
                 lambda g=gradient: (g * weights[0]).sum(),
                 weights,
                 lambda g: g,
+                lambda: torch.tensor(0.0),
             )
         )
         average = 0.75 * average + 0.25 * gradient
-        r = reward.after(moment(torch.zeros(3)))
+        r = reward.after(moment(torch.zeros(3)))[0]
         assert torch.allclose(r, fixed @ average / (1 - 0.75**t), atol=1e-6)  # corrected for its start at zero
         assert not r.requires_grad
 
@@ -274,9 +290,9 @@ def test_the_image_reward_averages_the_references_gradient():
 def test_the_batch_reward_is_the_references_decrease():
     levels = iter([2.5, 2.25])
     reward = BatchSlope()
-    m = moment(torch.rand(4), lambda: torch.tensor(next(levels)))
+    m = moment(torch.rand(4), reference=lambda: torch.tensor(next(levels)))
     reward.before(m)
-    assert reward.after(m).tolist() == [0.25] * 4
+    assert reward.after(m).tolist() == [[0.25] * 4]
 
 
 def test_the_batch_reward_is_what_the_engine_measures(learner):
@@ -284,8 +300,8 @@ def test_the_batch_reward_is_what_the_engine_measures(learner):
     for step in range(2):
         r, figures = learn(engine, step, watched=True)
         assert r.std() == 0
-        assert r[0].item() == pytest.approx(figures["reference/slope"].item(), abs=1e-7)
-        assert r[0] != 0
+        assert r[0, 0].item() == pytest.approx(figures["reference/slope"].item(), abs=1e-7)
+        assert r[0, 0] != 0
 
 
 @pytest.mark.parametrize(("name", "sign"), [("adversarial", 1), ("cooperative", -1)])
@@ -293,7 +309,7 @@ def test_level_rewards_are_the_signed_loss(name, sign):
     losses = torch.rand(4)
     reward = rewards.build(RewardConfig(name=name), [], CPU)
     assert isinstance(reward, Level)
-    assert torch.equal(reward.after(moment(losses)), sign * losses)
+    assert torch.equal(reward.after(moment(losses))[0], sign * losses)
 
 
 @pytest.mark.parametrize(
@@ -303,15 +319,17 @@ def test_level_rewards_are_the_signed_loss(name, sign):
         ("loss-slope", "reference", "image", ImageSlope),
         ("loss-slope", "reference", "batch", BatchSlope),
         ("loss-slope", "training", "image", LiteralSlope),
-        ("loss-slope", "training", "batch", LiteralSlope),
+        ("loss-slope", "training", "batch", Shared),
+        ("val-loss", "reference", "image", ValidationLoss),
+        ("knn", "reference", "batch", Accuracy),
+        ("prediction-gain", "reference", "image", PredictionGain),
+        ("adversarial", "training", "batch", Shared),
     ],
 )
 def test_settings_choose_the_reward(name, measured_on, credit, kind):
     config = RewardConfig(name=name, measured_on=measured_on, credit=credit)
     reward = rewards.build(config, [torch.zeros(2)], CPU)
     assert type(reward) is kind
-    if kind is LiteralSlope:
-        assert reward.credit == credit
 
 
 @pytest.mark.parametrize("due", [False, True])
@@ -327,7 +345,69 @@ def test_the_engine_descends(learner):
     views = pairs(16, 1)
     levels = []
     for _ in range(12):
-        _, figures = engine.learn(*views, 0, 1.0, rewarded=False, watched=False, watch=Stopwatch(CPU))
+        _, figures = engine.learn([tuple(views)], 0, Turn(rewarded=False))
         levels.append(figures["learner/loss"].item())
     assert levels[-1] < levels[0] - 0.1
     assert isinstance(learner, nn.Module)
+
+
+def test_shared_rewards_are_their_mean_for_every_image():
+    losses = torch.rand(4)
+    r = Shared(Level(1.0)).after(moment(losses, 2 * losses))
+    assert torch.allclose(r, torch.stack([losses.mean(), 2 * losses.mean()])[:, None].expand(2, 4))
+
+
+def test_the_validation_loss_is_minus_the_reference_loss_after_the_step():
+    levels = iter([2.5])
+    reward = ValidationLoss()
+    m = moment(torch.rand(3), reference=lambda: torch.tensor(next(levels)))
+    reward.before(m)  # asks nothing: the one level is left for the measurement after the step
+    assert reward.after(m).tolist() == [[-2.5] * 3]
+
+
+def test_the_accuracy_is_paid_to_all():
+    assert rewards.build(RewardConfig(name="knn"), [], CPU).after(
+        moment(torch.rand(2), accuracy=lambda: torch.tensor(0.75))
+    ).tolist() == [[0.75, 0.75]]
+
+
+def test_prediction_gain_is_the_decrease_on_the_very_pairs(learner):
+    engine = engine_for(learner, PredictionGain(), rate=3e-3)
+    before = snapshot(learner)
+    r, figures = learn(engine)
+    views = torch.cat(pairs(16, 100))
+    fresh = Learner(ContrastiveConfig(width=8, projection=16), 16)
+    levels = []
+    for state in (before, snapshot(learner)):
+        fresh.load_state_dict(state)
+        levels.append(ntxent(*fresh(views).chunk(2), 0.2).detach())
+    assert torch.allclose(r[0], levels[0] - levels[1], atol=1e-5)
+    assert r.mean() > 0.01  # a step helps its own pairs
+    assert levels[0].mean().item() == pytest.approx(figures["learner/loss"].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["loss-slope", "adversarial"])
+def test_compared_corruptions_are_paid_as_if_each_had_come_first(learner, name):
+    """The second pairs' rewards equal what they get when they come first, from the same learner."""
+    before = snapshot(learner)
+    second = tuple(pairs(16, 1100))
+    both = [tuple(pairs(16, 100)), second]
+    paid = []
+    for shown in (both, [second]):
+        learner.load_state_dict(before)
+        reward = rewards.build(RewardConfig(name=name), list(learner.parameters()), CPU)
+        r, _ = engine_for(learner, reward).learn(shown, 0, Turn())
+        paid.append(r)
+    assert paid[0].shape == (2, 16)
+    # Not exactly: the running statistics behind the reference gradient have seen the first pairs, which differ.
+    assert torch.corrcoef(torch.stack([paid[0][1], paid[1][0]]))[0, 1] > 0.99
+    assert torch.corrcoef(torch.stack([paid[0][0], paid[1][0]]))[0, 1] < 0.9
+
+
+def test_other_corruptions_leave_the_learners_step_as_it_is(learner):
+    before, ends = snapshot(learner), []
+    for compared in (1, 3):
+        learner.load_state_dict(before)
+        learn(engine_for(learner, Level(1.0)), compared=compared)
+        ends.append(snapshot(learner))
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from configs.run import PolicyConfig
-from policy.fixed import FixedPolicy
-from policy.network import COMMON_GAIN, Head, PolicyNetwork
+from policy.unlearned import Unlearned
+from policy.network import PolicyNetwork
+from policy.trunk import COMMON_GAIN, Head
 
 
 def images(n, size=16, seed=0):
@@ -19,7 +20,7 @@ def test_a_new_policy_has_the_configured_rates_for_every_image(grid, size, rates
     mask_ratio, decolorize, downsample = rates
     config = PolicyConfig(grid=grid, mask_ratio=mask_ratio, decolorize=decolorize, downsample=downsample)
     p = PolicyNetwork(config, size)(images(3, size)).probabilities()
-    expected = FixedPolicy(config)(images(3, size)).probabilities()
+    expected = Unlearned(config)(images(3, size)).probabilities()
     assert p["mask"].shape == (3, grid, grid)
     for name, value in p.items():
         assert torch.allclose(value, expected[name], atol=1e-5), name
@@ -102,7 +103,7 @@ def test_images_of_another_size_are_refused():
 
 
 def test_fixed_policy_is_exact_at_zero():
-    pi = FixedPolicy(PolicyConfig(mask_ratio=0.0, decolorize=0.0, downsample=(0.0, 0.0)))(images(5))
+    pi = Unlearned(PolicyConfig(mask_ratio=0.0, decolorize=0.0, downsample=(0.0, 0.0)))(images(5))
     assert len(pi) == 5
     action = pi.sample(torch.Generator().manual_seed(0))
     assert not action.mask.any()

@@ -10,7 +10,7 @@ from env.corruption import Action
 from env.distribution import CorruptionDistribution
 from env.masks.cells import Cells
 from policy.network import PolicyNetwork
-from policy.reinforce import MovingAverage, RunningScale, advantage, ratio_penalty, reinforce_loss
+from policy.reinforce import advantage, ratio_penalty, reinforce_loss
 
 
 def all_actions(grid):
@@ -96,36 +96,6 @@ def test_ratio_penalty_is_zero_inside_the_range_and_pulls_back_outside():
     assert torch.allclose(penalty, torch.tensor([0.04, 0.0, 0.0, 0.0, 0.16]))
     assert torch.allclose(ratio.grad, torch.tensor([-0.4, 0.0, 0.0, 0.0, 0.8]))
     assert ratio_penalty(torch.tensor([0.4]), 0.3, 0.3).item() == pytest.approx(0.01)
-
-
-def test_moving_average_is_the_weighted_mean_of_what_it_saw():
-    average = MovingAverage.start(0.9, torch.device("cpu"))
-    assert average.value == 0
-    seen = [3.0, -1.0, 4.0, 1.0]
-    for x in seen:
-        average.update(torch.tensor(x))
-    weights = [0.9 ** (len(seen) - 1 - i) for i in range(len(seen))]
-    expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
-    assert average.value.item() == pytest.approx(expected, rel=1e-6)
-    resumed = MovingAverage.start(0.9, torch.device("cpu"))
-    resumed.load_state_dict({name: value.clone() for name, value in average.state_dict().items()})
-    resumed.update(torch.tensor(2.0))
-    average.update(torch.tensor(2.0))
-    assert torch.equal(resumed.value, average.value)
-
-
-def test_scaled_advantages_do_not_depend_on_the_rewards_unit():
-    generator = torch.Generator().manual_seed(0)
-    small, large = (RunningScale.start(0.9, torch.device("cpu")) for _ in range(2))
-    for _ in range(5):
-        a = torch.randn(64, generator=generator)
-        small.update(1e-4 * a)
-        large.update(1e4 * a)
-    assert torch.allclose(small.scale(1e-4 * a), large.scale(1e4 * a), rtol=1e-3)
-    assert large.scale(1e4 * a).square().mean().sqrt().item() == pytest.approx(1, abs=0.2)
-    zero = RunningScale.start(0.9, torch.device("cpu"))
-    zero.update(torch.zeros(4))
-    assert torch.equal(zero.scale(torch.zeros(4)), torch.zeros(4))
 
 
 def bandit(n, generator):

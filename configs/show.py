@@ -1,0 +1,29 @@
+"""What policy.show is told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from configs.checks import require_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """Draw what a trained policy does to test images, and print its rates."""
+
+    run: Positional[Path]
+    """The run's folder, such as runs/digits-loss-slope-seed0; it must have ended."""
+    out: Path = Path()
+    """The PNG, which is written anew. Empty: policy.png in the run's folder."""
+    images: int = 1000
+    """How many test images to look at, evenly spread; 0: all."""
+    data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path()
+    """Where the image files lie, if not where the run found them."""
+
+    def __post_init__(self) -> None:
+        """Put the picture into the run's folder where no other place is given, and check the bounds."""
+        if self.out == Path():
+            object.__setattr__(self, "out", self.run / "policy.png")
+        require_range("images", self.images, 0, 1e9)

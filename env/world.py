@@ -1,0 +1,125 @@
+"""The environment's inside: it shows images, takes corruptions, and lets the learner take its turn.
+
+run_rl.py, the Gymnasium environments and Stable-Baselines3 all step through this one class, whatever face they show.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from env.corruption import Action, Corrupted, corrupt
+from env.engine import Engine, Turn
+from env.images import ImageSet
+from training.seeding import generator_at
+
+PairsOf = Callable[[Corrupted, torch.Generator, Tensor | None], tuple[Tensor, Tensor]]
+"""The frozen generator's `two_views`: degraded images, randomness, and proposed codes or None."""
+Prior = Callable[[int, torch.Generator], Action]
+"""Draws corruptions for so many images that no policy looks at."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a snapshot can keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to keep."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Take it up again."""
+
+
+class World:
+    """Images, frozen generator and learner as one bandit: an action for each image, a reward for each action.
+
+    Args:
+        images: What is shown.
+        two_views: The frozen generator's.
+        engine: The learner's turn, and the reward.
+        learning: What a turn changes, by name: the learner, its descent, the reward.
+        batch: Images a step.
+        grid: Cells a side of the masks in the actions of its Gymnasium faces.
+        prior: Corrupts the companions of a single image.
+        seed: Of batches, codes and draws.
+
+    Attributes:
+        turn: What is wanted of the learner's turns in `act`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        two_views: PairsOf,
+        engine: Engine,
+        learning: Mapping[str, Stateful],
+        *,
+        batch: int,
+        grid: int,
+        prior: Prior,
+        seed: int,
+    ) -> None:
+        self.images, self.two_views, self.engine, self.learning = images, two_views, engine, learning
+        self.batch, self.grid, self.prior, self.seed = batch, grid, prior, seed
+        self.turn = Turn()
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lives."""
+        return self.images.pixels.device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return self.images.pixels.shape[-1]
+
+    def rows(self, step: int) -> Int[Tensor, " n"]:
+        """Which images the step shows."""
+        return self.images.rows(self.seed, step, self.batch)
+
+    def pairs(
+        self, x: Float[Tensor, "n 3 h w"], actions: Sequence[Action], random: torch.Generator
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Corrupt each image by its action and decorrupt it twice: (g(c(x, a), z₁), g(c(x, a), z₂)).
+
+        Args:
+            x: Images in [0, 1].
+            actions: One action an image, or several to compare.
+            random: Draws the codes, on the images' device.
+
+        Returns:
+            First and second views, one pair of batches for each of the actions.
+        """
+        return [self.two_views(corrupt(x, a), random, a.code) for a in actions]
+
+    def act(
+        self, rows: Int[Tensor, " n"], action: Action, step: int
+    ) -> tuple[Float[Tensor, " n"], dict[str, Tensor]]:
+        """Take one action for each of the chosen images; the learner has its turn on the pairs.
+
+        Args:
+            rows: Which images.
+            action: Theirs.
+            step: Numbers the codes and the reference examples that are drawn.
+
+        Returns:
+            One reward an image, and the figures of the learner's turn by tag.
+        """
+        random = generator_at(self.seed, step, "codes", self.device)
+        pairs = self.pairs(self.images.images(rows), [action], random)
+        r, figures = self.engine.learn(pairs, step, self.turn)
+        if r is None:
+            raise ValueError("this world pays nothing: build it with a reward")
+        return r[0], figures
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of everything that a turn changes."""
+        return {name: copy.deepcopy(part.state_dict()) for name, part in self.learning.items()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Make all turns since the snapshot undone."""
+        for name, part in self.learning.items():
+            part.load_state_dict(copy.deepcopy(snapshot[name]))

@@ -1,0 +1,229 @@
+"""All that takes part in a run, built from its settings: where policy, generator and learner meet.
+
+run_rl.py trains with it; the Gymnasium environment `CorruptionPolicy-v0` is the same system seen from outside.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from camnet import frozen
+from configs.errors import UsageError
+from configs.reading import read
+from configs.run import RunConfig
+from contrastive.encoder import Learner
+from contrastive.evaluate import evaluating, knn_top1
+from contrastive.ntxent import ntxent, soft_nearest_neighbor
+from env import images, pictures, rewards
+from env.corruption import Action, corrupt
+from env.distribution import fixed_rates
+from env.engine import Engine
+from env.reference import Reference, corrupted_pairs, labelled_images
+from env.single import CorruptionEnv
+from env.vector import CorruptionVectorEnv
+from env.world import World
+from policy import estimator
+from policy.alarms import Alarms
+from policy.build import LearnedPolicy, build
+from policy.scaling import MovingAverage
+from policy.start import start_from
+from policy.unlearned import Unlearned
+from training import device
+from training.descent import Descent
+from training.run import Stateful
+from training.seeding import generator_at, seeded
+
+if TYPE_CHECKING:
+    from policy.stable import StableAlgorithm
+
+PICTURED = 8
+"""Images in the picture of views."""
+
+
+class System:
+    """Images, frozen generator, learner, policy and reward of one run; equal seeds build them equal."""
+
+    def __init__(self, config: RunConfig, where: torch.device) -> None:
+        self.config, self.device = config, where
+        self.data = images.load(config.data, where)
+        self.generator_name = frozen.resolve(config.generator, config.data.name)
+        self.generator = frozen.find(self.generator_name, config.data, where)
+        self._check()
+        self.policy, self.learner = self.new_policy(), self.new_learner()
+        contrastive = config.contrastive
+        self.descent = Descent(self.learner, contrastive.learning_rate, contrastive.weight_decay)
+        self.reward = rewards.build(config.reward, list(self.learner.parameters()), where)
+        self.engine = Engine(
+            self.learner,
+            self.descent,
+            lambda u1, u2: ntxent(u1, u2, contrastive.temperature),
+            self._reference(),
+            self._held_out_loss,
+            self.reward,
+            self.validation_accuracy,
+        )
+        self.world = World(
+            self.data.train,
+            self.generator.two_views,
+            self.engine,
+            self._learning(),
+            batch=config.schedule.batch,
+            grid=config.policy.grid,
+            prior=self._prior,
+            seed=config.seed,
+        )
+        self.estimator = estimator.build(
+            self.policy,
+            config.policy,
+            config.reward,
+            images=len(self.data.train),
+            image_size=config.data.size,
+            device=where,
+            seed=config.seed,
+        )
+        if isinstance(self.policy, nn.Module):
+            self.descend_policy = Descent(self.policy, config.policy.learning_rate, clip=config.policy.clip_norm)
+        self.stable: "StableAlgorithm | None" = None
+        if config.algorithm != "reinforce":
+            self._hand_over()
+        self.reward_average = MovingAverage.start(config.reward.momentum, where)
+        self.alarms = Alarms(config)
+
+    def new_policy(self) -> LearnedPolicy | Unlearned:
+        """The policy as it is before training."""
+        settings = self.config.policy
+        if not settings.learns:
+            return Unlearned(settings)
+        with seeded(self.config.seed, "policy"):
+            policy = build(settings, self.config.data.size, self.generator.proposable)
+        if settings.start:
+            start_from(policy, Path(settings.start))
+        return policy.to(self.device)
+
+    def new_learner(self) -> Learner:
+        """The learner as it is before training."""
+        with seeded(self.config.seed, "learner"):
+            return Learner(self.config.contrastive, self.config.data.size).to(self.device)
+
+    def parts(self) -> dict[str, Stateful]:
+        """Everything that a step changes."""
+        parts: dict[str, Any] = self._learning()
+        if self.stable is not None:
+            parts |= {"algorithm": self.stable, "reward average": self.reward_average}
+        elif self.reward is not None:
+            parts |= {"policy": self.policy, "policy's descent": self.descend_policy}
+            parts |= {"estimator": self.estimator, "reward average": self.reward_average}
+        return parts | {"alarms": self.alarms}
+
+    def reward_figures(self, r: Tensor) -> dict[str, Tensor]:
+        """The reward's curves: its mean over the batch, and the moving average of that."""
+        self.reward_average.update(r.mean())
+        return {"reward/raw": r.mean(), "reward/average": self.reward_average.value}
+
+    def validation_accuracy(self) -> Tensor:
+        """The kNN accuracy on validation images, without waiting for the device."""
+        return knn_top1(self.learner, self.data.train, self.data.validation)
+
+    @torch.no_grad()
+    def sheet(self, policy: LearnedPolicy | Unlearned) -> pictures.Sheet:
+        """The same few test images through a policy's corruption and two decorruptions."""
+        random = generator_at(self.config.seed, 0, "pictures", self.device)
+        x = self.data.test.images(torch.arange(PICTURED, device=self.device))
+        action = policy(x).sample(random)
+        corrupted = corrupt(x, action)
+        return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random, action.code))
+
+    def _check(self) -> None:
+        """Refuse settings that do not fit the images or the generator, before any work."""
+        config = self.config
+        if config.schedule.batch > len(self.data.train):
+            raise UsageError(
+                f"--schedule.batch {config.schedule.batch}: there are only {len(self.data.train)} training images"
+            )
+        frozen.require_fit(self.generator, self.generator_name, config.data)
+        if config.policy.name == "latent" and not self.generator.proposable:
+            raise UsageError(
+                f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"
+            )
+
+    def _hand_over(self) -> None:
+        """Give the policy into the hands of one of Stable-Baselines3's algorithms, at the weights it starts from."""
+        from env.sb3 import CorruptionSB3VecEnv  # here: Stable-Baselines3 takes its time to import
+        from policy.stable import StableAlgorithm
+
+        config = self.config
+        assert config.algorithm != "reinforce"
+        assert isinstance(self.policy, nn.Module)
+        with seeded(config.seed, "algorithm"):
+            env = CorruptionSB3VecEnv(self.world)
+            self.stable = StableAlgorithm(config.algorithm, env, config.policy, config.seed, self.device)
+        self.stable.network.load_state_dict(self.policy.state_dict())
+        self.policy = self.stable.network
+
+    def _learning(self) -> dict[str, Any]:
+        """What a turn of the learner changes."""
+        parts: dict[str, Any] = {"learner": self.learner, "learner's descent": self.descent}
+        return parts | ({"reward": self.reward} if self.reward is not None else {})
+
+    def _prior(self, n: int, random: torch.Generator) -> Action:
+        """Corruptions at the configured rates, as a new policy would draw them."""
+        p = self.config.policy
+        return fixed_rates(n, p.grid, p.mask_ratio, p.decolorize, p.downsample, self.device).sample(random)
+
+    def _reference(self) -> Reference:
+        """The held-out examples whose loss the reward follows."""
+        settings, seed = self.config.reward.reference, self.config.seed
+        if settings.kind == "labels":
+            return labelled_images(settings, self.data.validation, seed)
+        grid = self.config.policy.grid
+        return corrupted_pairs(settings, self.data.validation, self.generator.two_views, grid, seed)
+
+    def _held_out_loss(self, learner: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        """The reference loss, in evaluation mode: the measurement leaves BatchNorm's statistics alone."""
+        temperature = self.config.contrastive.temperature
+        with evaluating(learner):
+            if self.config.reward.reference.kind == "labels":
+                return soft_nearest_neighbor(learner(first), second, temperature).mean()
+            u1, u2 = learner(torch.cat([first, second])).chunk(2)
+            return ntxent(u1, u2, temperature).mean()
+
+
+def single_environment(
+    flags: Sequence[str] = (), frozen_learner: bool = True, render_mode: str | None = None
+) -> CorruptionEnv:
+    """Build `gymnasium.make("env:CorruptionPolicy-v0")`.
+
+    Args:
+        flags: As run_rl.py takes them, for example ["--data", "cifar10"].
+        frozen_learner: Put the learner back after every step, so that equal seeds and actions give equal rewards.
+        render_mode: None or rgb_array.
+    """
+    return CorruptionEnv(_world(flags), frozen_learner=frozen_learner, render_mode=render_mode)
+
+
+def vector_environment(
+    num_envs: int,
+    flags: Sequence[str] = (),
+    array: Literal["torch", "numpy"] = "torch",
+    frozen_learner: bool = False,
+) -> CorruptionVectorEnv:
+    """Build `gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=...)`.
+
+    Args:
+        num_envs: Images a step.
+        flags: As run_rl.py takes them.
+        array: What actions, observations and rewards are.
+        frozen_learner: Put the learner back after every step.
+    """
+    world = _world([*flags, "--schedule.batch", str(num_envs)])
+    return CorruptionVectorEnv(world, array=array, frozen_learner=frozen_learner)
+
+
+def _world(flags: Sequence[str]) -> World:
+    config = read(RunConfig, flags, prog="CorruptionPolicy-v0", description=str(__doc__))
+    if config.reward.name == "none":
+        raise UsageError("the environment pays a reward: choose another --reward than none")
+    return System(config, device.resolve(config.device)).world
