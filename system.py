@@ -226,4 +226,6 @@ def _world(flags: Sequence[str]) -> World:
     config = read(RunConfig, flags, prog="CorruptionPolicy-v0", description=str(__doc__))
     if config.reward.name == "none":
         raise UsageError("the environment pays a reward: choose another --reward than none")
-    return System(config, device.resolve(config.device)).world
+    system = System(config, device.resolve(config.device))
+    system.world.warm_up(config.schedule.warmup)
+    return system.world

@@ -130,10 +130,10 @@ def bare(bandit: Bandit, config: PolicyConfig) -> Callable[[int], None]:
 
 
 def learning(model: OnPolicyAlgorithm) -> Callable[[int], None]:
-    """`learn` of an algorithm; the log is written every 10 steps."""
+    """`learn` of an algorithm, with a line of the log at the end."""
 
     def steps(count: int) -> None:
-        model.learn(count * model.n_envs, log_interval=10, reset_num_timesteps=False)
+        model.learn(count * model.n_envs, log_interval=count, reset_num_timesteps=False)
 
     return steps
 
@@ -174,8 +174,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--grid", type=int, default=4, help="cells a side of the mask")
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--epochs", type=int, default=4, help="PPO's passes over a batch, each one minibatch")
-    parser.add_argument("--steps", type=int, default=10, help="steps a turn; each writes the log every 10")
-    parser.add_argument("--repeats", type=int, default=7, help="turns; medians are reported")
+    parser.add_argument("--steps", type=int, default=3, help="steps a turn; a line of the log ends it")
+    parser.add_argument("--repeats", type=int, default=5, help="turns; medians are reported")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args(arguments)
 

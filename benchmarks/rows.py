@@ -67,15 +67,15 @@ def _run(folder: Path, row: str, flags: Sequence[str], seed: int) -> dict[str, A
 def table(found: Results, title: str) -> str:
     """The rows, best kNN first."""
     lines = [
-        f"| {title} | kNN (%) | linear (%) | mask | P(gray) | P(x2) | images/s | seeds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {title} | kNN (%) | linear (%) | mask | P(gray) | P(x2) | seeds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row, runs in sorted(found.items(), key=lambda item: -mean(item[1], "knn_top1")):
         x2 = statistics.mean(r["p_downsample"][0] for r in runs)
         lines.append(
             f"| {row} | {spread([r['knn_top1'] for r in runs])} | {spread([r['linear_top1'] for r in runs])} "
             f"| {mean(runs, 'mask_ratio'):.2f} | {mean(runs, 'p_decolorize'):.2f} "
-            f"| {x2:.2f} | {mean(runs, 'images_per_second'):.0f} | {len(runs)} |"
+            f"| {x2:.2f} | {len(runs)} |"
         )
     return "\n".join(lines)
 

@@ -54,7 +54,7 @@ class FrozenGenerator(Decorruptor):
         self._generator = generator.eval().requires_grad_(False)
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
-        self.proposable = config.global_code
+        self.proposable = config.global_code * len(config.resolutions)
         self.card = card
 
     @property
@@ -84,9 +84,9 @@ class FrozenGenerator(Decorruptor):
         return self._generator(degraded, codes)[-1]
 
     def with_proposal(self, codes: list[Code], proposed: Float[Tensor, "m c"]) -> list[Code]:
-        """Replace the first module's global code, which decides most of what the whole image looks like."""
-        first, *finer = codes
-        return [Code(proposed, first.here), *finer]
+        """Replace the global codes of all modules, coarse to fine: what holds for the whole image, colors above all."""
+        parts = proposed.chunk(len(codes), dim=1)
+        return [Code(part, code.here) for part, code in zip(parts, codes, strict=True)]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

@@ -9,7 +9,6 @@ from tyro.conf import arg
 from configs.checks import require_range
 from configs.data import DataConfig
 
-
 PolicyName = Literal[
     "learned", "autodropout", "latent", "random", "cowmask", "crop", "downsample", "decolorize", "none"
 ]
@@ -58,7 +57,7 @@ class PolicyConfig:
     corruptions an image."""
     perturbations: int = 8
     """evolution only: directions tried a step, each on its own part of the batch."""
-    sigma: float = 0.02
+    sigma: float = 0.1
     """evolution only: standard deviation of a perturbation of each weight."""
 
     def __post_init__(self) -> None:

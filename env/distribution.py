@@ -6,6 +6,7 @@ call (slow, and it breaks export).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from env.codes import CodeLaw
 from env.corruption import Action
 from env.masks.cells import Cells, bit_entropy, bit_log_prob, draw_bits
+from env.masks.gumbel import perturbed
 from env.masks.law import LearnedMaskLaw, MaskDraw, MaskLaw
 
 
@@ -52,9 +54,7 @@ class CorruptionDistribution:
             mask, drawn = self.mask.sample(generator)
             return Action(
                 mask=mask,
-                # Gumbel's maximum: adding noise to the logits cannot pick a category of probability 0, which the
-                # rounding of a cumulative sum could.
-                downsample=(self.downsample_logits + gumbel(self.downsample_logits, generator)).argmax(dim=1),
+                downsample=perturbed(self.downsample_logits, generator).argmax(dim=1),
                 decolorize=draw_bits(self.decolorize_logits, generator),
                 drawn=drawn,
                 code=None if self.code is None else self.code.sample(generator),
@@ -101,6 +101,10 @@ class CorruptionDistribution:
         }
 
 
+Looks = Callable[[Float[Tensor, "n 3 h w"]], CorruptionDistribution]
+"""A policy: images in [0, 1] to what may be done to each."""
+
+
 def fixed_rates(
     n: int,
     grid: int,
@@ -137,9 +141,3 @@ def log(p: float) -> float:
 def logit(p: float) -> float:
     """Log-odds of a probability in [0, 1]; ±inf at the ends."""
     return log(p) - log(1 - p)
-
-
-def gumbel(like: Float[Tensor, "..."], generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Standard Gumbel noise of the given shape, always finite."""
-    uniform = torch.rand(like.shape, generator=generator, device=like.device)
-    return -(-uniform.clamp(min=1e-30).log()).log()

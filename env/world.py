@@ -95,9 +95,7 @@ class World:
         """
         return [self.two_views(corrupt(x, a), random, a.code) for a in actions]
 
-    def act(
-        self, rows: Int[Tensor, " n"], action: Action, step: int
-    ) -> tuple[Float[Tensor, " n"], dict[str, Tensor]]:
+    def act(self, rows: Int[Tensor, " n"], action: Action, step: int) -> tuple[Float[Tensor, " n"], dict[str, Tensor]]:
         """Take one action for each of the chosen images; the learner has its turn on the pairs.
 
         Args:
@@ -114,6 +112,14 @@ class World:
         if r is None:
             raise ValueError("this world pays nothing: build it with a reward")
         return r[0], figures
+
+    def warm_up(self, steps: int) -> None:
+        """Let the learner take turns on prior corruptions: without a past, its optimizer makes wild rewards."""
+        for step in range(steps):
+            random = generator_at(self.seed, step, "warm-up", self.device)
+            rows = self.rows(step)
+            pairs = self.pairs(self.images.images(rows), [self.prior(len(rows), random)], random)
+            self.engine.learn(pairs, step, Turn(rewarded=False))
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that a turn changes."""

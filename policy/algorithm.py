@@ -162,7 +162,7 @@ class Reinforce(OnPolicyAlgorithm):
         return True
 
     def train(self) -> None:
-        """Take one gradient step on what the last rewards say."""
+        """Take one gradient step on what the last rewards say; a gradient that is not finite is skipped and counted."""
         x, pi, a, rewards = self._turn
         # Which images they are, nobody says here, and none of the baselines asks.
         rows = torch.arange(len(x), device=self.device)
@@ -180,6 +180,7 @@ class Reinforce(OnPolicyAlgorithm):
                 "train/entropy_loss": -entropy,
                 "train/grad_norm": norm,
                 "train/advantage_std": figures["reward/advantage_std"],
+                "train/skipped": self.descent.skipped,
             }
         )
 
@@ -200,7 +201,7 @@ class Reinforce(OnPolicyAlgorithm):
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int = 10,
+        log_interval: int | None = 10,
         tb_log_name: str = "Reinforce",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -210,7 +211,8 @@ class Reinforce(OnPolicyAlgorithm):
         Args:
             total_timesteps: Images to act on; the step that reaches it is finished.
             callback: Called at every step.
-            log_interval: Steps between two lines of the log; the host waits for the device there and nowhere else.
+            log_interval: Steps between two lines of the log; the host waits for the device there and nowhere else. None
+                writes none.
             tb_log_name: Folder of the curves below `tensorboard_log`.
             reset_num_timesteps: False goes on counting, and takes `total_timesteps` as so many more.
             progress_bar: Whether to show one.
@@ -223,7 +225,14 @@ class Reinforce(OnPolicyAlgorithm):
         """
         if self.n_envs < 2:
             raise ValueError("rewards are compared within a batch: REINFORCE wants more than one environment")
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return super().learn(
+            total_timesteps,
+            callback,
+            log_interval,  # type: ignore[arg-type]  # None is understood, though not announced
+            tb_log_name,
+            reset_num_timesteps,
+            progress_bar,
+        )
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed as Stable-Baselines3 does, but leave cuDNN's settings: they are the learner's in this process, too."""

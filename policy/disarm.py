@@ -6,11 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from env.corruption import Action
-from env.distribution import CorruptionDistribution, gumbel
+from env.distribution import CorruptionDistribution, Looks
 from env.masks.cells import Cells
+from env.masks.gumbel import perturbed
 from policy.reinforce import reinforce_loss
 from policy.scaling import Scaling
 
@@ -27,7 +28,7 @@ class DisARM:
         scaling: Of rewards, or of half their differences.
     """
 
-    def __init__(self, policy: nn.Module, scaling: Scaling) -> None:
+    def __init__(self, policy: Looks, scaling: Scaling) -> None:
         self.policy, self.scaling = policy, scaling
 
     def look(self, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> CorruptionDistribution:
@@ -39,7 +40,7 @@ class DisARM:
         with torch.no_grad():
             masks = antithetic_bits(_cells(pi).logits, random)
             grays = antithetic_bits(pi.decolorize_logits, random)
-            factors = [(pi.downsample_logits + gumbel(pi.downsample_logits, random)).argmax(dim=1) for _ in range(2)]
+            factors = [perturbed(pi.downsample_logits, random).argmax(dim=1) for _ in range(2)]
         return [Action(*parts) for parts in zip(masks, factors, grays, strict=True)]
 
     def loss(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from configs.run import PolicyConfig, RewardConfig
 from env.corruption import Action
-from env.distribution import CorruptionDistribution
+from env.distribution import CorruptionDistribution, Looks
 from policy import baseline as baselines
 from policy.critic import Critic
 from policy.disarm import DisARM
@@ -71,7 +71,7 @@ class ScoreFunction:
 
     def __init__(
         self,
-        policy: nn.Module,
+        policy: Looks,
         baseline: baselines.Baseline,
         scaling: Scaling,
         samples: int = 1,
@@ -115,7 +115,7 @@ class ScoreFunction:
 
 
 def build(
-    policy: nn.Module,
+    policy: Looks,
     config: PolicyConfig,
     reward: RewardConfig,
     *,
@@ -140,7 +140,8 @@ def build(
         case "disarm":
             return DisARM(policy, scaling)
         case "evolution":
-            return Evolution(policy, config.perturbations, config.sigma, scaling)
+            assert isinstance(policy, nn.Module)  # its weights are what is perturbed
+            return Evolution(policy, config.perturbations, config.sigma, scaling, config.clip_norm)
     greedy = reward.baseline_kind == "greedy"
     samples = 1 if greedy else reward.corruptions
     baseline = build_baseline(

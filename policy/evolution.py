@@ -1,5 +1,6 @@
 """Evolution strategies: the gradient from rewards under perturbed weights; nothing is differentiated through."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -48,10 +49,15 @@ class Evolution:
         perturbations: Directions tried a step, P; at most one an image.
         sigma: Standard deviation of a perturbation of each weight.
         scaling: Of rewards, or of half their differences.
+        clip: Largest norm of the estimate. It grows with the root of the number of weights and would drown entropy
+            bonus and guard in a common clipping.
     """
 
-    def __init__(self, policy: nn.Module, perturbations: int, sigma: float, scaling: Scaling) -> None:
+    def __init__(
+        self, policy: nn.Module, perturbations: int, sigma: float, scaling: Scaling, clip: float = math.inf
+    ) -> None:
         self.policy, self.perturbations, self.sigma, self.scaling = policy, perturbations, sigma, scaling
+        self.clip = clip
 
     def look(self, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Perturbed:
         """π(· | x), under the weights as they are and under perturbed ones.
@@ -100,9 +106,12 @@ class Evolution:
         A = self.scaling.advantages((r[0] - r[1]) / 2)
         per_part = torch.stack([part.mean() for part in A.tensor_split(self.perturbations)])
         share = per_part / (self.perturbations * self.sigma)
-        weights = self.policy.named_parameters()
-        gains = [(torch.tensordot(share.to(w), pi.noise[name], dims=1) * w).sum() for name, w in weights]
-        return -torch.stack(gains).sum(), {"reward/advantage_std": A.std()}
+        weights = dict(self.policy.named_parameters())
+        estimate = {name: torch.tensordot(share.to(w), pi.noise[name], dims=1) for name, w in weights.items()}
+        norm = torch.stack([g.norm() for g in estimate.values()]).norm()
+        clipped = (self.clip / norm.clamp(min=1e-12)).clamp(max=1)
+        gain = torch.stack([(estimate[name] * w).sum() for name, w in weights.items()]).sum()
+        return -clipped * gain, {"reward/advantage_std": A.std()}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

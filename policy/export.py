@@ -196,7 +196,7 @@ def _parse_weights(path: Path, weights: bytes) -> dict[str, Tensor]:
 
 
 def _kind(content: bytes) -> str:
-    """What a file is that is no safetensors file. Asked only then: lengths of headers can look like a pickle's start."""
+    """What a file is that is no safetensors file; asked only then, since such a file can begin like a pickle, too."""
     for magic, kind in ((b"\x80", "a pickle"), (b"PK", "a zip archive of pickles (torch.save's format)")):
         if content.startswith(magic):
             return (

@@ -5,10 +5,8 @@ program says how likely things are, and whoever runs it draws (docs/export.md).
 """
 
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +25,9 @@ BATCHES = (1, 5, 64)
 TRACED = 3
 """Images in the traced batch. Neither 0 nor 1, which a trace takes for constants."""
 INPUT = "images"
+"""Name of the programs' one input."""
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""The extra `export`; imported where they are needed, and only there."""
 
 Program = Callable[[Tensor], Mapping[str, Tensor]]
 """Images as bytes to named outputs."""
@@ -99,7 +100,7 @@ def as_onnx(program: torch.export.ExportedProgram, names: Sequence[str]) -> byte
         UsageError: If onnx, onnxscript or onnxruntime is not installed.
     """
     require_onnx()
-    with _quiet(), TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "policy.onnx"
         torch.onnx.export(
             program,
@@ -122,10 +123,8 @@ def require_onnx() -> None:
         UsageError: If a package is missing.
     """
     try:
-        with _quiet():
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
+        for name in ONNX_PACKAGES:
+            import_module(name)
     except ImportError as error:
         raise UsageError(
             f"--onnx True needs packages that are not installed ({error}): pip install -e '.[export]', "
@@ -140,9 +139,7 @@ def run_pt2(content: bytes) -> Program:
 
 def run_onnx(content: bytes) -> Program:
     """Load an ONNX model from its file's bytes into onnxruntime, on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_outputs()]
 
     def run(images: Tensor) -> dict[str, Tensor]:
@@ -187,19 +184,3 @@ def random_images(network: LearnedPolicy, n: int) -> UInt8[Tensor, "n 3 h w"]:
 def _run(network: LearnedPolicy, images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         return Portable(network)(images)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's own notes from the user, who can do nothing about them."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # onnxscript and torch.onnx announce changes of their own insides.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        log.setLevel(level)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from training.atomic import explained
@@ -101,11 +102,11 @@ def draw(portrait: Portrait, path: Path) -> None:
         UsageError: If it cannot be written.
     """
     lines = -(-min(len(portrait.classes), CLASSES) // CLASSES_A_ROW)
-    heights = [3.7, 1.65 * lines + 0.35, 3.75]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
+    heights = [3.7, 1.75 * lines + 0.35, 3.75]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout=ConstrainedLayoutEngine(h_pad=0.06))
     figure.suptitle(portrait.title, fontsize=15)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights, hspace=0.04)
-    maps, curves = top.subfigures(1, 2, width_ratios=[len(portrait.masks) + 1, 1.7])
+    top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights, hspace=0.04)[:, 0]
+    maps, curves = top.subfigures(1, 2, squeeze=False, width_ratios=[len(portrait.masks) + 1, 1.7])[0]
     _draw_maps(maps, portrait)
     _draw_curves(curves, portrait.history)
     _draw_classes(middle, portrait, lines)
@@ -122,10 +123,10 @@ def _draw_maps(part: SubFigure, portrait: Portrait) -> None:
     for axis, (title, mask) in zip(axes, portrait.masks.items(), strict=False):
         _heat(axis, mask, portrait.scale(), HIDDEN, numbers=True)
         axis.set_title(title, fontsize=12)
-    _colorbar(part, axes[:-1], portrait.scale(), HIDDEN, "P(cell is hidden)")
+    _colorbar(part, list(axes[:-1]), portrait.scale(), HIDDEN, "P(cell is hidden)")
     _heat(axes[-1], portrait.entropy, Normalize(0, 1), UNDECIDED, numbers=True)
     axes[-1].set_title("how undecided", fontsize=12)
-    _colorbar(part, axes[-1:], Normalize(0, 1), UNDECIDED, "entropy of the cell (bits)")
+    _colorbar(part, [axes[-1]], Normalize(0, 1), UNDECIDED, "entropy of the cell (bits)")
 
 
 def _draw_curves(part: SubFigure, history: History) -> None:
@@ -158,7 +159,9 @@ def _draw_classes(part: SubFigure, portrait: Portrait, lines: int) -> None:
         axis.set_xlabel("no images" if mask.isnan().any() else f"{mask.mean().item():.2f}", fontsize=9)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    _colorbar(part, axes, portrait.class_scale(), HIDDEN, "P(cell is hidden)", location="right", aspect=12)
+    _colorbar(
+        part, list(axes[: len(shown)]), portrait.class_scale(), HIDDEN, "P(cell is hidden)", location="right", aspect=12
+    )
 
 
 def _draw_examples(part: SubFigure, examples: Examples) -> None:

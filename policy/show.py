@@ -103,7 +103,7 @@ def portrait(
         entropy=habits.cell_entropy(),
         classes=dict(zip(classes, habits.class_masks(test.labels, len(classes)), strict=True)),
         examples=[
-            examples("most corrupted", policy, x, habits, most, config.seed),
+            examples("most corrupted, by the expected share of deleted numbers", policy, x, habits, most, config.seed),
             examples("least corrupted", policy, x, habits, least, config.seed),
         ],
         history=curves,

@@ -1,7 +1,10 @@
 """Stable-Baselines3's A2C and PPO, unmodified, taking turns with the learner in run_rl.py."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import configure
@@ -80,7 +83,7 @@ class StableAlgorithm:
         self.env.next_step = step
         self.algorithm.lr_schedule = lambda _: share * self.learning_rate
         self.algorithm._last_obs = None  # show the images of this step, also in a run that goes on
-        with seeded(self.seed, "algorithm", step):
+        with seeded(self.seed, "algorithm", step), _numpy_seeded(step):
             self.algorithm.learn(self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         return torch.as_tensor(self.algorithm.rollout_buffer.rewards).flatten(), self.env.figures
 
@@ -93,3 +96,14 @@ class StableAlgorithm:
         """Go on from a checkpoint."""
         self.algorithm.policy.load_state_dict(state["policy"])
         self.algorithm.policy.optimizer.load_state_dict(state["optimizer"])
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Seed numpy's global random numbers inside the scope: rollout buffers shuffle with them."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002

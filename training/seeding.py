@@ -29,7 +29,7 @@ def generator_at(seed: int, step: int, stream: str, device: torch.device) -> tor
 
 @contextmanager
 def seeded(seed: int, stream: str, step: int = 0) -> Iterator[None]:
-    """Seed the global random numbers inside the scope, for code that draws from nothing else: modules as they are built.
+    """Seed the global random numbers inside the scope, for code that draws from nothing else: modules being built.
 
     Equal seeds give equal weights whatever else a run builds, and building them again gives them again.
 

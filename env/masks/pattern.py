@@ -8,18 +8,18 @@ pattern, one image apart, so that every pixel is hidden equally often and the ex
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from env.masks.budget import perturbed
+from env.masks.gumbel import perturbed
 from env.masks.law import MaskDraw
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """Equally spaced values that a parameter can take.
 
     Attributes:
@@ -44,10 +44,10 @@ class Choice(NamedTuple):
 CHOICES = (
     Choice(1 / 8, 1 / 8, 4),  # size: side of a square, as a share of the image's
     Choice(1 / 8, 1 / 8, 4),  # stride: from the end of a square to the next one, as a share of the image's side
-    Choice(1, 1, 4),  # repeat: squares along each of the two axes
-    Choice(0, math.pi / 12, 4),  # rotation: radians
-    Choice(0, 1 / 4, 3),  # shear_x: how far a row moves along, for each row below the middle
-    Choice(0, 1 / 4, 3),  # shear_y: how far a column moves down, for each column right of the middle
+    Choice(1.0, 1.0, 4),  # repeat: squares along each of the two axes
+    Choice(0.0, math.pi / 12, 4),  # rotation: radians
+    Choice(0.0, 1 / 4, 3),  # shear_x: how far a row moves along, for each row below the middle
+    Choice(0.0, 1 / 4, 3),  # shear_y: how far a column moves down, for each column right of the middle
 )
 """The six parameters of a pattern, in the order of `Pattern.logits` and of what is drawn."""
 

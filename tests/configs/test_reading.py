@@ -117,11 +117,11 @@ def test_config_without_a_file_says_so(argv):
         (["--policy", "random"], "^--policy random .* add --reward none$"),
         (
             ["--reward", "los-slope"],
-            "^--reward must be one of loss-slope, adversarial.*did you mean loss-slope",
+            "^--reward must be one of loss-slope, val-loss, .*did you mean loss-slope",
         ),
         (
             ["--reward=xyzzy"],
-            "^--reward must be one of loss-slope, adversarial, cooperative, none, got 'xyzzy'$",
+            "^--reward must be one of loss-slope, val-loss, .*cooperative, knn, none, got 'xyzzy'$",
         ),
     ],
 )

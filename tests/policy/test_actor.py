@@ -9,10 +9,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
+import policy
 from benchmarks.policy_step import Bandit
 from configs.run import PolicyConfig
 from env.actions import from_vector, observation_space, space, to_vector
 from policy.actor import CorruptionActorCriticPolicy, CorruptionBits
+from policy.algorithm import Reinforce
 from policy.network import PolicyNetwork
 
 CONFIG = PolicyConfig(grid=2, width=8, mask_ratio=0.4)
@@ -21,10 +23,10 @@ CONFIG = PolicyConfig(grid=2, width=8, mask_ratio=0.4)
 def actor(size=8, **settings):
     torch.manual_seed(0)
     settings = {"network_config": CONFIG} | settings
-    policy = CorruptionActorCriticPolicy(observation_space(size), space(2), lambda _: 1e-3, **settings)
-    for parameter in policy.parameters():  # a new network treats all images alike
+    acting = CorruptionActorCriticPolicy(observation_space(size), space(2), lambda _: 1e-3, **settings)
+    for parameter in acting.parameters():  # a new network treats all images alike
         torch.nn.init.normal_(parameter, std=0.3)
-    return policy
+    return acting
 
 
 def pixels(n=6, size=8):
@@ -32,9 +34,9 @@ def pixels(n=6, size=8):
 
 
 def test_distribution_is_that_of_the_network():
-    policy, x = actor(), pixels()
-    pi = policy.network(x.float() / 255)
-    bits = policy.get_distribution(x)
+    acting, x = actor(), pixels()
+    pi = acting.network(x.float() / 255)
+    bits = acting.get_distribution(x)
     vector = bits.sample()
     assert vector.shape == (6, 6)
     assert all(row in space(2) for row in vector.numpy())
@@ -47,12 +49,12 @@ def test_distribution_is_that_of_the_network():
 
 
 def test_samples_come_from_the_global_generator_and_follow_the_probabilities():
-    policy, x = actor(), pixels()
+    acting, x = actor(), pixels()
     torch.manual_seed(3)
-    drawn = policy.get_distribution(x).sample()
+    drawn = acting.get_distribution(x).sample()
     torch.manual_seed(3)
-    assert torch.equal(policy.get_distribution(x).sample(), drawn)
-    bits = policy.get_distribution(x[:1].expand(4000, -1, -1, -1))
+    assert torch.equal(acting.get_distribution(x).sample(), drawn)
+    bits = acting.get_distribution(x[:1].expand(4000, -1, -1, -1))
     p = bits.distribution.probabilities()
     expected = torch.cat([p["mask"][0].flatten(), p["downsample"][0] @ torch.arange(3.0)[:, None], p["decolorize"][:1]])
     assert torch.allclose(bits.sample().float().mean(dim=0), expected, atol=0.05)
@@ -67,20 +69,20 @@ def test_parameters_make_actions_and_log_probabilities():
 
 
 def test_forward_and_evaluate_agree():
-    policy, x = actor(), pixels()
-    actions, values, log_prob = policy(x)
-    again, same, entropy = policy.evaluate_actions(x, actions)
+    acting, x = actor(), pixels()
+    actions, values, log_prob = acting(x)
+    again, same, entropy = acting.evaluate_actions(x, actions)
     assert values.shape == (6, 1)
     assert torch.equal(values, again)
-    assert torch.equal(values, policy.predict_values(x))
+    assert torch.equal(values, acting.predict_values(x))
     assert torch.equal(log_prob, same)
     assert entropy.shape == (6,)
 
 
 def test_predict_takes_one_image_or_many():
-    policy, x = actor(), pixels().numpy()
-    many, _ = policy.predict(x, deterministic=True)
-    one, _ = policy.predict(x[0], deterministic=True)
+    acting, x = actor(), pixels().numpy()
+    many, _ = acting.predict(x, deterministic=True)
+    one, _ = acting.predict(x[0], deterministic=True)
     assert many.shape == (6, 6)
     assert np.array_equal(one, many[0])
     assert one in space(2)
@@ -88,20 +90,20 @@ def test_predict_takes_one_image_or_many():
 
 def test_network_and_its_state_are_those_of_run_rl():
     torch.manual_seed(0)
-    policy = CorruptionActorCriticPolicy(observation_space(8), space(2), lambda _: 1e-3, CONFIG)
+    acting = CorruptionActorCriticPolicy(observation_space(8), space(2), lambda _: 1e-3, CONFIG)
     torch.manual_seed(0)
     network = PolicyNetwork(CONFIG, 8)
-    state = policy.network.state_dict()
+    state = acting.network.state_dict()
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 def test_policy_survives_saving(tmp_path):
-    policy, x = actor(), pixels()
-    policy.save(tmp_path / "policy.pth")
+    acting, x = actor(), pixels()
+    acting.save(tmp_path / "policy.pth")
     loaded = CorruptionActorCriticPolicy.load(tmp_path / "policy.pth", device="cpu")
     assert loaded.network_config == CONFIG
-    for one, other in zip(policy(x, deterministic=True), loaded(x, deterministic=True), strict=True):
+    for one, other in zip(acting(x, deterministic=True), loaded(x, deterministic=True), strict=True):
         assert torch.equal(one, other)
 
 
@@ -110,9 +112,13 @@ def test_policy_survives_saving(tmp_path):
 )
 def test_unmodified_algorithms_train_the_network(algorithm, settings, tmp_path):
     model = algorithm(
-        CorruptionActorCriticPolicy, Bandit(8, 8, 2), policy_kwargs={"network_config": CONFIG}, seed=0, device="cpu",
+        CorruptionActorCriticPolicy,
+        Bandit(8, 8, 2),
+        policy_kwargs={"network_config": CONFIG},
+        seed=0,
+        device="cpu",
         **settings,
-    )  # fmt: skip
+    )
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     model.learn(48)
     after = model.policy.state_dict()
@@ -125,8 +131,8 @@ def test_unmodified_algorithms_train_the_network(algorithm, settings, tmp_path):
 
 
 def test_configuration_may_be_left_out():
-    policy = CorruptionActorCriticPolicy(observation_space(8), space(2), lambda _: 1e-3)
-    assert policy.network_config == PolicyConfig(grid=2)
+    acting = CorruptionActorCriticPolicy(observation_space(8), space(2), lambda _: 1e-3)
+    assert acting.network_config == PolicyConfig(grid=2)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +154,12 @@ def test_what_does_not_fit_is_refused(observations, actions, config, message):
 
 
 def test_the_network_alone_needs_no_stable_baselines3():
-    code = (
-        "import sys, policy, policy.network; assert 'stable_baselines3' not in sys.modules; "
-        "from policy import CorruptionActorCriticPolicy, Reinforce; "
-        "import policy.algorithm; assert Reinforce is policy.algorithm.Reinforce"
-    )
+    code = "import sys, policy, policy.network; assert 'stable_baselines3' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_offers_both_classes():
+    assert policy.Reinforce is Reinforce
+    assert policy.CorruptionActorCriticPolicy is CorruptionActorCriticPolicy
     with pytest.raises(AttributeError, match="nonsense"):
-        sys.modules["policy"].nonsense  # noqa: B018
+        policy.__getattr__("nonsense")

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from configs.run import PolicyConfig
-from policy.unlearned import Unlearned
 from policy.network import PolicyNetwork
 from policy.trunk import COMMON_GAIN, Head
+from policy.unlearned import Unlearned
 
 
 def images(n, size=16, seed=0):

@@ -1,0 +1,132 @@
+"""One system behind every face: run_rl.py's loop, Gymnasium and Stable-Baselines3 step the same engine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from configs.errors import UsageError
+from configs.reading import read
+from configs.run import RunConfig
+from env import reference
+from env.actions import to_vector
+from env.engine import Turn
+from env.sb3 import CorruptionSB3VecEnv
+from env.vector import CorruptionVectorEnv
+from policy import Reinforce
+from system import System
+from training.seeding import generator_at
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+TINY = [
+    *("--config", str(ROOT / "configs" / "smoke.yaml"), "--device", "cpu", "--schedule.batch", "16"),
+    *("--reward.reference.batch", "16"),
+]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(reference, "DRAWS", 1)
+
+
+def system(*flags):
+    return System(read(RunConfig, [*TINY, *flags], prog="", description=""), CPU)
+
+
+def actions(s, step):
+    return s.world.prior(s.world.batch, generator_at(9, step, "actions", CPU))
+
+
+def by_the_loop(s, step, a):
+    """As run_rl.py does it, line by line."""
+    random = generator_at(s.config.seed, step, "codes", CPU)
+    x = s.data.train.images(s.world.rows(step))
+    r, _ = s.engine.learn(s.world.pairs(x, [a], random), step, Turn())
+    return r[0]
+
+
+@pytest.mark.parametrize("reward", ["loss-slope", "prediction-gain", "val-loss"])
+def test_all_faces_pay_the_same_and_leave_the_same_learner(reward):
+    systems = [system("--reward", reward) for _ in range(4)]
+    core, vector_system, numpy_system, sb3_system = systems
+    vector, array = CorruptionVectorEnv(vector_system.world), CorruptionVectorEnv(numpy_system.world, array="numpy")
+    sb3 = CorruptionSB3VecEnv(sb3_system.world)
+    for face in (vector, array):
+        face.reset()
+    sb3.reset_torch()
+    for step in range(3):
+        a = actions(core, step)
+        paid = by_the_loop(core, step, a)
+        assert torch.equal(vector.step(to_vector(a))[1], paid)
+        assert torch.equal(torch.from_numpy(array.step(to_vector(a).numpy())[1]), paid)
+        assert torch.equal(sb3.step_torch(a)[1], paid)
+    weights = [s.learner.state_dict() for s in systems]
+    for name, value in weights[0].items():
+        assert all(torch.equal(value, other[name]) for other in weights[1:]), name
+
+
+FRESH = """
+import sys
+import gymnasium
+flags = sys.argv[1:]
+env = gymnasium.make("env:CorruptionPolicy-v0", flags=flags)
+observation, _ = env.reset(seed=3)
+_, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+assert terminated and not truncated and observation.shape == (3, 16, 16)
+many = gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=8, flags=flags)
+observation, _ = many.reset(seed=3)
+_, reward, _, _, _ = many.step(many.action_space.sample())
+assert observation.shape == (8, 3, 16, 16) and reward.shape == (8,)
+print("made")
+"""
+
+
+def test_a_fresh_interpreter_makes_both_environments():
+    done = subprocess.run([sys.executable, "-c", FRESH, *TINY], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("made"), done.stderr
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*minimal resolution for an image:UserWarning"
+)  # for its own CNN, which is not used
+def test_both_checkers_pass_on_the_real_system():
+    env = gymnasium.make("env:CorruptionPolicy-v0", flags=TINY, render_mode="rgb_array").unwrapped
+    check_env(env, skip_render_check=True)
+    sb3_check_env(env)
+    env.reset(seed=0)
+    assert env.render().shape == (16, 48, 3)
+
+
+def test_an_environment_without_a_reward_is_refused():
+    with pytest.raises(UsageError, match="--reward"):
+        gymnasium.make("env:CorruptionPolicy-v0", flags=[*TINY, "--reward", "none"])
+
+
+def test_reinforce_of_stable_baselines3_trains_on_the_system():
+    s = system()
+    model = Reinforce("CorruptionPolicy", CorruptionSB3VecEnv(s.world), seed=0, device="cpu")
+    before = {name: value.clone() for name, value in model.policy.network.state_dict().items()}
+    learner = {name: value.clone() for name, value in s.learner.state_dict().items()}
+    model.learn(3 * 16)
+    assert any(not torch.equal(value, before[name]) for name, value in model.policy.network.state_dict().items())
+    assert any(not torch.equal(value, learner[name]) for name, value in s.learner.state_dict().items())
+
+
+def test_proposed_codes_reach_the_generator():
+    s = system("--policy", "latent", "--policy.mask-ratio", "1")
+    x = s.data.test.images(torch.arange(4))
+    a = s.policy(x).sample(generator_at(0, 0, "a", CPU))
+    alike = type(a)(a.mask, a.downsample, a.decolorize, code=a.code[:, :1].expand(-1, 2, -1))
+
+    def apart(action):
+        (v1, v2) = s.world.pairs(x, [action], generator_at(0, 0, "codes", CPU))[0]
+        return (v1 - v2).abs().mean()
+
+    assert a.code.shape == (4, 2, s.generator.proposable)
+    assert apart(alike) < 0.5 * apart(a)
