@@ -1,9 +1,9 @@
 """Learn which corruption makes the best positive pairs: `python run_rl.py --reward loss-slope`.
 
 A policy corrupts each image, the frozen CAMNet decorrupts it twice, SimCLR learns from the pairs, and REINFORCE pays
-the policy for what the pairs did to a held-out loss. What departs from the method's first wording: that loss is measured
-on pairs that the policy cannot touch, and each image is paid its own share of its slope (README, "Why the reward is
-measured where it is"). Who takes part is built in system.py.
+the policy for what the pairs did to a held-out loss. What departs from the method's first wording: that loss is
+measured on pairs that the policy cannot touch, and each image is paid its own share of its slope (README, "Why the
+reward is measured where it is"). Who takes part is built in system.py.
 """
 
 import sys

@@ -34,7 +34,7 @@ class Decorruptor(ABC):
         tasks: What it restores; None: whatever it is given.
         card: What it is, for the record. A `data` entry (name, seed, and classes and size where they matter) says what
             it was trained on; a run on other splits of the same images is then refused.
-        proposable: How many numbers of a code a policy may propose (`with_proposal`); 0: codes are drawn, never proposed.
+        proposable: How many numbers of a code a policy may propose (`with_proposal`); 0: codes are always drawn.
         consistent: Whether `restore` itself keeps what was kept, so that it need not be put back once more.
     """
 

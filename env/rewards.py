@@ -136,13 +136,14 @@ class Stateless:
 
 
 class ImageSlope:
-    """loss-slope by the image: slope of the reference loss, r_i = <P EMA(∇L_ref), ∇ℓ_i>.
+    """loss-slope by the image: slope of the reference loss in nats a step, r_i = η <P EMA(∇L_ref), ∇ℓ_i>.
 
     The moving average sits on the reference's side: it takes noise away while every term stays the current action's.
+    η is the learner's peak step size, whatever the schedule makes of it, so that the unit stays the same.
     """
 
-    def __init__(self, weights: Weights, momentum: float) -> None:
-        self.momentum = momentum
+    def __init__(self, weights: Weights, momentum: float, step_size: float) -> None:
+        self.momentum, self.step_size = momentum, step_size
         self.gradient = [torch.zeros_like(w) for w in weights]
         self.weight = torch.zeros((), device=weights[0].device)  # of all that the average has seen, below 1 at first
 
@@ -153,7 +154,7 @@ class ImageSlope:
         self.weight = torch.lerp(torch.ones_like(self.weight), self.weight, self.momentum)
         direction = moment.precondition([g / self.weight for g in self.gradient])
         shares = [credit_shares(each.per_image, moment.weights, direction, each.losses) for each in moment.judged]
-        self._shares = torch.stack(shares)
+        self._shares = self.step_size * torch.stack(shares)
 
     def after(self, moment: Moment) -> Float[Tensor, "k n"]:
         """The shares."""
@@ -266,8 +267,15 @@ class Shared:
         return r.mean(dim=1, keepdim=True).expand_as(r)
 
 
-def build(config: RewardConfig, weights: Weights, device: torch.device) -> Reward | None:
-    """The configured reward; None where the policy is to stay as it is."""
+def build(config: RewardConfig, weights: Weights, step_size: float, device: torch.device) -> Reward | None:
+    """The configured reward; None where the policy is to stay as it is.
+
+    Args:
+        config: Which.
+        weights: The learner's parameters.
+        step_size: Its peak step size.
+        device: Where rewards live.
+    """
     by_image: Reward
     match config.name, config.measured_on:
         case "none", _:
@@ -287,5 +295,5 @@ def build(config: RewardConfig, weights: Weights, device: torch.device) -> Rewar
         case _ if config.credit == "batch":
             return BatchSlope()
         case _:
-            return ImageSlope(weights, config.reference.momentum)
+            return ImageSlope(weights, config.reference.momentum, step_size)
     return Shared(by_image) if config.credit == "batch" else by_image

