@@ -20,10 +20,11 @@ class PolicyConfig:
     """Who corrupts, and how boldly."""
 
     name: Annotated[PolicyName, arg(aliases=["--policy"])] = "learned"
-    """learned: the mask network, trained by REINFORCE. autodropout: one learned pattern of rectangles for all images.
-    latent: random corruptions; the codes of the two views are what is learned. The others learn nothing and look at
-    nothing. random: independent draws from the three rates below. cowmask, crop: a blob-shaped mask, or one rectangle,
-    of that mask ratio. downsample, decolorize: this alone, always. none: no corruption."""
+    """learned: the mask network, trained by REINFORCE. autodropout: one learned pattern of rectangles for all images,
+    at first each as likely (28 % hidden). latent: random corruptions; the codes of the two views are what is learned.
+    The others learn nothing and look at nothing. random: independent draws from the three rates below. cowmask, crop: a
+    blob-shaped mask, or one rectangle, of that mask ratio. downsample, decolorize: this alone, always. none: no
+    corruption."""
     start: Annotated[str, arg(aliases=["--policy.from"])] = ""
     """Start from an exported policy: a run's folder, or its policy.safetensors. With --reward none it stays as it is:
     a frozen policy."""

@@ -8,7 +8,7 @@ from env.distribution import CorruptionDistribution, log, logit
 from env.masks.budget import Budget
 from env.masks.cells import Cells
 from env.masks.law import LearnedMaskLaw
-from env.masks.smooth import Smooth
+from env.masks.smooth import Smooth, logit_for
 from policy.trunk import Head, Trunk
 
 
@@ -29,7 +29,9 @@ class PolicyNetwork(nn.Module):
         self.trunk = Trunk(config.width, image_size, config.grid)
         features = self.trunk.features
         factors = (1 - sum(config.downsample), *config.downsample)
-        self.mask_head = Head(features, [logit(config.mask_ratio)])
+        smooth = config.mask == "smooth"  # between the middles of cells, averaging makes the likelier outcome likelier
+        start = logit_for(config.mask_ratio, config.grid, image_size) if smooth else logit(config.mask_ratio)
+        self.mask_head = Head(features, [start])
         self.downsample_head = Head(features, [log(p) for p in factors])
         self.decolorize_head = Head(features, [logit(config.decolorize)])
 

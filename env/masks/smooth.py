@@ -84,3 +84,20 @@ class Smooth:
         """What each of g cells in a line contributes to each of `size` pixels; beyond the outer middles it is flat."""
         one_hot = torch.eye(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
         return F.interpolate(one_hot[None], size=self.size, mode="linear", align_corners=False)[0]
+
+
+def logit_for(share: float, grid: int, size: int) -> float:
+    """The logit that, equal in all cells, hides a given share of the pixels: by bisection, within ±30.
+
+    Args:
+        share: Share of hidden pixels wanted, in [0, 1].
+        grid: Cells a side.
+        size: Side of the masks in pixels.
+    """
+    low, high = -30.0, 30.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        field = torch.full((1, grid, grid), middle, device="cpu")  # also where modules are being built on "meta"
+        too_much = Smooth(field, size).ratio().item() > share
+        low, high = (low, middle) if too_much else (middle, high)
+    return (low + high) / 2

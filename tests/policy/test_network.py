@@ -109,3 +109,12 @@ def test_fixed_policy_is_exact_at_zero():
     assert not action.mask.any()
     assert not action.decolorize.any()
     assert not action.downsample.any()
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("mask", ["cells", "budget", "smooth"])
+def test_every_law_of_masks_starts_at_the_configured_ratio(mask, ratio):
+    pi = PolicyNetwork(PolicyConfig(mask=mask, mask_ratio=ratio, grid=8), 16)(images(400))
+    drawn = pi.sample(torch.Generator().manual_seed(0)).mask.float().mean().item()
+    assert pi.mask_ratio().mean().item() == pytest.approx(ratio, abs=0.007)  # a budget is a whole number of cells
+    assert drawn == pytest.approx(ratio, abs=0.015)
