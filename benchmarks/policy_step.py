@@ -8,7 +8,7 @@ processor time, which what else runs on the machine disturbs less than a clock; 
 the turns' ratios.
 
     python benchmarks/policy_step.py
-    python benchmarks/policy_step.py --envs 256 --size 16 --repeats 5 --steps 2
+    python benchmarks/policy_step.py --envs 256 --size 32 --repeats 9
 
 The last line is one JSON object; `reinforce_256_to_bare_ratio` is our step to the bare one with 256 environments, and
 should be at most 1.15.
@@ -170,7 +170,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", type=int, nargs="+", default=[256, 1024], help="environments, one row each")
-    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--size", type=int, default=16, help="side of the images in pixels")
     parser.add_argument("--grid", type=int, default=4, help="cells a side of the mask")
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--epochs", type=int, default=4, help="PPO's passes over a batch, each one minibatch")

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from benchmarks import policy_step
 from benchmarks.policy_step import Bandit, TorchBandit
 from configs.run import PolicyConfig
 from policy.actor import CorruptionActorCriticPolicy
@@ -246,3 +247,12 @@ def test_seeding_leaves_cudnn_alone(monkeypatch):
     model.set_random_seed(0)
     assert torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.deterministic
+
+
+def test_benchmark_ends_with_its_figures(capsys):
+    threads = str(torch.get_num_threads())
+    small = ["--envs", "4", "--size", "8", "--grid", "2", "--width", "8", "--steps", "1", "--repeats", "1"]
+    policy_step.main([*small, "--threads", threads])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["bare_4_to_bare_ratio"] == 1
+    assert all(figures[f"{name}_4_ms"] > 0 for name in ("bare", "reinforce", "a2c", "ppo"))
