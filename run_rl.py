@@ -7,6 +7,7 @@ reward is measured where it is"). Who takes part is built in system.py.
 """
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -139,7 +140,8 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
     }
     path = run.folder.path
     if not isinstance(s.policy, Unlearned):
-        export.export(s.policy, path, {"run": path.name, "data": config.data.name, **summary})
+        data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
+        export.export(s.policy, path, {"run": path.name, "data": data, **summary})
     pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
     run.folder.write_json("summary.json", summary)

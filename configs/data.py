@@ -36,7 +36,8 @@ class DataConfig:
     """Download the set into the root if it is not there (cifar10, cifar100, stl10). Without it nothing ever is."""
     size: int = 0
     """Side of the square images in pixels; 0: the set's own (digits 16, cifar 32, stl10 96, imagefolder 64). digits: 16
-    or 32; others: a multiple of 8 from 16 to 512. The shipped generator is for digits of 16."""
+    or 32; others: a multiple of 8 from 16 to 512. Generators are shipped for the own sizes of digits, cifar10 and
+    imagefolder."""
     classes: tuple[str, ...] = ()
     """Use these classes alone, by name or by number, from 0 in the set's own order; they are numbered anew in the order
     given. Empty: all."""
