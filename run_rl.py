@@ -6,14 +6,13 @@ measured on pairs that the policy cannot touch, and each image is paid its own s
 reward is measured where it is"). Who takes part is built in system.py.
 """
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from configs.errors import UsageError
+from configs.errors import as_program
 from configs.reading import read
 from configs.run import RunConfig
 from contrastive.evaluate import QUERIES, accuracies
@@ -182,9 +181,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"run_rl.py: {error}")
-    except KeyboardInterrupt:  # outside the steps, or pressed twice
-        sys.exit("run_rl.py: interrupted; the same command goes on from the last checkpoint, if there is one")
+    as_program("run_rl.py", main, "the same command goes on from the last checkpoint, if there is one")

@@ -55,9 +55,7 @@ class System:
         self.policy, self.learner = self.new_policy(), self.new_learner()
         contrastive = config.contrastive
         self.descent = Descent(self.learner, contrastive.learning_rate, contrastive.weight_decay)
-        self.reward = rewards.build(
-            config.reward, list(self.learner.parameters()), contrastive.learning_rate, where
-        )
+        self.reward = rewards.build(config.reward, list(self.learner.parameters()), contrastive.learning_rate, where)
         self.engine = Engine(
             self.learner,
             self.descent,

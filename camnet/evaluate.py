@@ -26,7 +26,7 @@ from camnet.table import COLUMNS, FRECHET_IMAGES, Figures, table
 from camnet.tasks import Case, Tasks
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
-from configs.errors import UsageError
+from configs.errors import UsageError, as_program
 from configs.evaluation import EvaluationConfig, stem
 from configs.reading import read
 from configs.settings import suggestion
@@ -369,9 +369,4 @@ def _tupled(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"camnet.evaluate: {error}")
-    except KeyboardInterrupt:
-        sys.exit("camnet.evaluate: interrupted; nothing was written")
+    as_program("camnet.evaluate", main, "nothing was written")

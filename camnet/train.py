@@ -3,7 +3,6 @@
 `torchrun --nproc-per-node N -m camnet.train ...` trains data-parallel, every process on images of its own.
 """
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from camnet.metrics import diversity
 from camnet.sheet import sheet_grid
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, Task
-from configs.errors import UsageError
+from configs.errors import as_program
 from configs.reading import read
 from env.images import load
 from training import tags
@@ -137,9 +136,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"camnet.train: {error}")
-    except KeyboardInterrupt:  # outside the steps, or pressed twice
-        sys.exit("camnet.train: interrupted; the same command goes on from the last checkpoint, if there is one")
+    as_program("camnet.train", main, "the same command goes on from the last checkpoint, if there is one")

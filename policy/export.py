@@ -7,7 +7,6 @@ compared with the policy before it is written.
 import copy
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from configs.errors import UsageError
+from configs.errors import UsageError, as_program
 from configs.export import ExportConfig
 from configs.reading import read
 from configs.run import PolicyConfig
@@ -275,9 +274,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"policy.export: {error}")
-    except KeyboardInterrupt:
-        sys.exit("policy.export: interrupted; give the same command again")
+    as_program("policy.export", main, "give the same command again")

@@ -1,7 +1,6 @@
 """Look at a trained policy: `python -m policy.show runs/NAME`. Draws policy.png, prints a table of rates."""
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from configs.errors import UsageError
+from configs.errors import UsageError, as_program
 from configs.reading import read
 from configs.run import RunConfig
 from configs.show import ShowConfig
@@ -145,9 +144,4 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"policy.show: {error}")
-    except KeyboardInterrupt:
-        sys.exit("policy.show: interrupted; nothing was written")
+    as_program("policy.show", main, "nothing was written")

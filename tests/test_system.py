@@ -129,4 +129,4 @@ def test_proposed_codes_reach_the_generator():
         return (v1 - v2).abs().mean()
 
     assert a.code.shape == (4, 2, s.generator.proposable)
-    assert apart(alike) < 0.5 * apart(a)
+    assert apart(alike) < 0.8 * apart(a)  # the spatial codes stay random and differ
