@@ -6,6 +6,7 @@ measured on pairs that the policy cannot touch, and each image is paid its own s
 reward is measured where it is"). Who takes part is built in system.py.
 """
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,8 @@ def main(argv: list[str]) -> None:
     require_single("run_rl.py")
     where = device.resolve(config.device)
     system = System(config, where)  # refuses what does not fit, before there is a folder
+    if config.reward.caution:
+        print(config.reward.caution, file=sys.stderr)
     sha256_before = system.generator.sha256()
     schedule = config.schedule
     with RunFolder.open(config.runs / config.run_name, config, MAY_DIFFER) as folder:

@@ -184,6 +184,20 @@ class RewardConfig:
             self.require_comparable(f"--reward.baseline {self.baseline}")
 
     @property
+    def caution(self) -> str:
+        """What to know before such a run begins; empty where there is nothing."""
+        if self.name == "knn" or (self.name in ("loss-slope", "val-loss") and self.reference.kind == "labels"):
+            return f"--reward {self.name} is paid by labels of validation images: what it learns is not self-supervised"
+        if self.name == "loss-slope" and self.measured_on == "training":
+            return (
+                "--reward.measured-on training pays for pairs that are easier than of late (docs/rewards.md): the "
+                "literal reading, kept for comparison"
+            )
+        if self.name == "cooperative":
+            return "--reward cooperative pays for easy pairs, and nothing is easier than no corruption: a control"
+        return ""
+
+    @property
     def shared(self) -> bool:
         """Whether one number pays the whole batch."""
         return self.credit == "batch" or self.name in BY_THE_BATCH

@@ -351,8 +351,24 @@ def test_every_allowed_reward_runs(tmp_path, quick, name, measured_on, credit, b
     assert untouched == (name == "none")
 
 
-def test_labels_may_be_the_reference(tmp_path, quick):
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--reward", "knn"], "--reward knn is paid by labels"),
+        (["--reward.measured-on", "training"], "easier than of late"),
+        (["--reward", "cooperative"], "pays for easy pairs"),
+        ([], ""),
+    ],
+)
+def test_a_run_says_beforehand_what_its_reward_is_paid_for(flags, said):
+    caution = read(RunConfig, flags, prog="", description="").reward.caution
+    assert said in caution
+    assert bool(caution) == bool(said)
+
+
+def test_labels_may_be_the_reference(tmp_path, quick, capsys):
     folder = run(tmp_path, "--reward.reference.kind", "labels", "--steps", "3")
+    assert "is paid by labels" in capsys.readouterr().err
     assert json.loads((folder / "summary.json").read_text())["reference"] == "labels"
 
 
