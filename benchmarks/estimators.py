@@ -8,6 +8,9 @@ contrastive reward depends on its negatives; one that compares K corruptions of 
 
 Baselines that learn (ema, critic, table) have learned from all the rewards behind the true gradient.
 
+The cosine tells the direction of one estimate. The noise, ‖estimate - truth‖² / ‖truth‖² averaged over estimates, tells
+how many such estimates an average needs: after as many of them as this figure, noise and signal are equally long.
+
     python benchmarks/estimators.py --threads 1
 """
 
@@ -46,7 +49,7 @@ ROWS: dict[str, list[str]] = {
     "rloo:2": ["--reward.baseline", "rloo:2"],
     "rloo:4": ["--reward.baseline", "rloo:4"],
     "disarm": ["--policy.estimator", "disarm"],
-    "evolution": ["--policy.estimator", "evolution", "--policy.perturbations", "32"],
+    "evolution": ["--policy.estimator", "evolution", "--policy.perturbations", "32", "--policy.clip-norm", "1e6"],
 }
 SHARED = "ema, one shared reward"
 
@@ -123,26 +126,29 @@ def truth(
         for one in r:
             for other in learning:
                 other.baseline.value(one[None], x, rows)
-    return halves[0] + halves[1], torch.cosine_similarity(halves[0], halves[1], dim=0).item()
+    agreement = torch.cosine_similarity(halves[0], halves[1], dim=0).item()
+    return (halves[0] + halves[1]) / chosen.truth, agreement
 
 
 def measure(
     s: System, judge: Judge, of: Estimator, true: Tensor, chosen: argparse.Namespace, shared: bool
-) -> tuple[list[float], float]:
-    """Cosines to the true gradient, and CPU seconds an estimate."""
-    cosines, seconds = [], 0.0
+) -> tuple[list[float], list[float], float]:
+    """Cosines to the true gradient, squared errors relative to it, and CPU seconds an estimate."""
+    cosines, errors, seconds = [], [], 0.0
     for _ in range(chosen.repeats):
-        begun, total, spent = time.process_time(), torch.zeros_like(true), 0
+        begun, batches, spent = time.process_time(), [], 0
         while spent < chosen.evaluations:
             loss, r, x, rows = judge.ask(of)
             if shared:
                 pi, a = judge.last
                 loss, _ = of.loss(pi, a, r.mean().expand_as(r), x, rows)
-            total += gradient(loss, s)
+            batches.append(gradient(loss, s))
             spent += r.numel()
         seconds += time.process_time() - begun
-        cosines.append(torch.cosine_similarity(total, true, dim=0).item())
-    return cosines, seconds / chosen.repeats
+        estimate = torch.stack(batches).mean(dim=0)
+        cosines.append(torch.cosine_similarity(estimate, true, dim=0).item())
+        errors.append(((estimate - true).square().sum() / true.square().sum()).item())
+    return cosines, errors, seconds / chosen.repeats
 
 
 def main() -> None:
@@ -151,8 +157,8 @@ def main() -> None:
     parser.add_argument("--reward", default="loss-slope", help="any that can compare corruptions")
     parser.add_argument("--batch", type=int, default=128, help="images a batch")
     parser.add_argument("--evaluations", type=int, default=512, help="corruptions judged for one estimate")
-    parser.add_argument("--repeats", type=int, default=24, help="estimates of each")
-    parser.add_argument("--truth", type=int, default=240, help="batches behind the true gradient, 8 corruptions each")
+    parser.add_argument("--repeats", type=int, default=48, help="estimates of each")
+    parser.add_argument("--truth", type=int, default=120, help="batches behind the true gradient, 8 corruptions each")
     parser.add_argument("--learner-steps", type=int, default=60, help="steps before everything stands still")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     chosen = parser.parse_args()
@@ -167,13 +173,14 @@ def main() -> None:
     ]
     true, agreement = truth(s, judge, chosen, learning)
     print(f"\ncosine of the two halves of the true gradient: {agreement:.3f}\n")
-    print("| estimator | cosine to the true gradient | CPU seconds an estimate |\n|---|---|---|")
+    print("| estimator | cosine to the true gradient | noise | CPU seconds an estimate |\n|---|---|---|---|")
     figures = {"halves_cosine": agreement}
     for name, of in built.items():
-        cosines, seconds = measure(s, judge, of, true, chosen, name == SHARED)
+        cosines, errors, seconds = measure(s, judge, of, true, chosen, name == SHARED)
         mean, deviation = statistics.mean(cosines), statistics.stdev(cosines)
-        print(f"| {name} | {mean:.2f} ± {deviation:.2f} | {seconds:.2f} |", flush=True)
-        figures |= {f"{name}_cosine": mean, f"{name}_seconds": seconds}
+        noise = statistics.mean(errors)
+        print(f"| {name} | {mean:.2f} ± {deviation:.2f} | {noise:.3g} | {seconds:.2f} |", flush=True)
+        figures |= {f"{name}_cosine": mean, f"{name}_noise": noise, f"{name}_seconds": seconds}
     print(json.dumps(figures))
 
 
