@@ -34,7 +34,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.actions import from_vector, observation_space, space
 from env.corruption import Action
 from policy.actor import CorruptionActorCriticPolicy

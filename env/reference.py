@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from configs.run import ReferenceConfig
+from configs.reward import ReferenceConfig
 from env.corruption import Corrupted, corrupt
 from env.distribution import fixed_rates
 from env.images import ImageSet

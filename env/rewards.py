@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from configs.run import RewardConfig
+from configs.reward import RewardConfig
 
 Weights = Sequence[Tensor]
 """One tensor for each of the learner's parameters, in their order."""

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env import actions as vectors
 from env.distribution import CorruptionDistribution
 from policy.critic import Critic

@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import Tensor, nn
 
-from configs.run import RewardConfig
+from configs.reward import RewardConfig
 from env.actions import to_vector
 from env.corruption import Action
 from policy.actor import CorruptionActorCriticPolicy, unit

@@ -1,6 +1,6 @@
 """From settings to the policy they name."""
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy.latent import LatentPolicy
 from policy.network import PolicyNetwork
 from policy.pattern import PatternPolicy

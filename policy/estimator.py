@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from configs.run import PolicyConfig, RewardConfig
+from configs.policy import PolicyConfig
+from configs.reward import RewardConfig
 from env.corruption import Action
 from env.distribution import CorruptionDistribution, Looks
 from policy import baseline as baselines

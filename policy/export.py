@@ -19,8 +19,8 @@ from torch import Tensor
 
 from configs.errors import UsageError, as_program
 from configs.export import ExportConfig
+from configs.policy import PolicyConfig
 from configs.reading import read
-from configs.run import PolicyConfig
 from policy import portable
 from policy.build import LearnedPolicy, build
 from policy.latent import LatentPolicy

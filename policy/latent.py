@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.codes import CodeLaw
 from env.distribution import CorruptionDistribution, fixed_rates
 from policy.trunk import Trunk

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.distribution import CorruptionDistribution, log, logit
 from env.masks.pattern import CHOICES, Pattern
 from policy.trunk import Rates

@@ -1,10 +1,7 @@
 """Look at a trained policy: `python -m policy.show runs/NAME`. Draws policy.png, prints a table of rates."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +18,7 @@ from policy import export
 from policy.habits import Habits, Policy, observe
 from policy.portrait import Examples, Portrait, draw
 from training.folder import SETTINGS
-from training.logbook import ROWS
+from training.logbook import ROWS, rows
 from training.seeding import generator_at
 
 EXTREMES = 6
@@ -56,7 +53,7 @@ def settings(run: Path) -> RunConfig:
 def history(run: Path) -> History:
     """The run's curves; none where metrics.jsonl is missing, and without lines that a crash cut short."""
     curves: History = {}
-    for row in _rows(run / ROWS):
+    for row in rows(run / ROWS):
         step = row.pop("step")
         for tag, value in row.items():
             steps, values = curves.setdefault(tag, ([], []))
@@ -129,18 +126,6 @@ def main(argv: list[str]) -> None:
     habits = observe(policy, test.images())
     draw(portrait(config, policy, test, habits, show, splits.classes), show.out)
     print(f"{show.run}: {len(test)} test images\n\n{table(habits)}\n\n{show.out}")
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of a file of curves."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            yield row
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.sb3 import CorruptionSB3VecEnv
 from policy.actor import CorruptionActorCriticPolicy
 from policy.network import PolicyNetwork

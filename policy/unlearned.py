@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.distribution import CorruptionDistribution, fixed_rates
 from env.masks.cow import Cow
 from env.masks.law import MaskLaw

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy.build import build
 from policy.export import export
 

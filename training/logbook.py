@@ -33,7 +33,7 @@ class Logbook:
         self._tags = tags
         self._tensors: dict[str, list[Tensor]] = {}
         self._numbers: dict[str, list[float]] = {}
-        kept = [row for row in _rows(self._path) if row["step"] < first_step]
+        kept = [row for row in rows(self._path) if row["step"] < first_step]
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
@@ -100,7 +100,7 @@ class Logbook:
     def history(self) -> dict[str, tuple[list[int], list[float]]]:
         """Return each curve as its steps and its values, from the run's first step on."""
         curves: dict[str, tuple[list[int], list[float]]] = {}
-        for row in _rows(self._path):
+        for row in rows(self._path):
             for tag, value in row.items():
                 if tag != "step":
                     steps, values = curves.setdefault(tag, ([], []))
@@ -138,8 +138,8 @@ class Logbook:
         return {tag: total / counts[tag] for tag, total in totals.items()}
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the whole rows of the file; a crash may have cut the last one short."""
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole rows of a file of curves; a crash may have cut the last one short."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

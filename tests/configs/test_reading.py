@@ -7,8 +7,10 @@ import pytest
 
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.errors import UsageError
+from configs.policy import PolicyConfig
 from configs.reading import differences, read, write
-from configs.run import PolicyConfig, ReferenceConfig, RewardConfig, RunConfig, ScheduleConfig
+from configs.reward import ReferenceConfig, RewardConfig
+from configs.run import RunConfig, ScheduleConfig
 
 
 def parse(*argv: str) -> RunConfig:

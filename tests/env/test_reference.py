@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.run import ReferenceConfig
+from configs.reward import ReferenceConfig
 from env.corruption import Action, corrupt, make_consistent
 from env.images import ImageSet
 from env.reference import DRAWS, corrupted_pairs, labelled_images

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.func import jvp
 
-from configs.run import ContrastiveConfig, RewardConfig
+from configs.reward import RewardConfig
+from configs.run import ContrastiveConfig
 from contrastive.encoder import Learner
 from contrastive.ntxent import ntxent
 from env import rewards

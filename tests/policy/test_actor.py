@@ -11,7 +11,7 @@ from stable_baselines3 import A2C, PPO
 
 import policy
 from benchmarks.policy_step import Bandit
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.actions import from_vector, observation_space, space, to_vector
 from policy.actor import CorruptionActorCriticPolicy, CorruptionBits
 from policy.algorithm import Reinforce

@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
-from configs.run import PolicyConfig, RewardConfig, RunConfig, ScheduleConfig
+from configs.policy import PolicyConfig
+from configs.reward import RewardConfig
+from configs.run import RunConfig, ScheduleConfig
 from env.distribution import CorruptionDistribution, log, logit
 from env.masks.cells import Cells
 from policy.alarms import CONSECUTIVE, EXPLORING, Alarms, alarms, cases, largest_entropy

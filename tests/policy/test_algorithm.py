@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks import policy_step
 from benchmarks.policy_step import Bandit, TorchBandit
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy.actor import CorruptionActorCriticPolicy
 from policy.algorithm import Reinforce
 from policy.network import PolicyNetwork

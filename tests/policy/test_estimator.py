@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from configs.run import PolicyConfig, RewardConfig
+from configs.policy import PolicyConfig
+from configs.reward import RewardConfig
 from env.corruption import Action
 from env.distribution import CorruptionDistribution
 from env.masks.cells import Cells

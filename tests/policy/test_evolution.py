@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import UsageError
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.codes import CodeLaw
 from env.distribution import CorruptionDistribution
 from env.masks.cells import Cells

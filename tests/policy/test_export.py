@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from configs.errors import UsageError
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy.build import build
 from policy.export import Written, export, load, main
 from policy.network import PolicyNetwork

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy.network import PolicyNetwork
 from policy.trunk import COMMON_GAIN, Head
 from policy.unlearned import Unlearned

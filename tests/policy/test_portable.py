@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from configs.errors import UsageError
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from policy import export, portable
 from policy.build import build
 from policy.portable import BATCHES, TOLERANCE, Portable, outputs, parity, random_images, shapes

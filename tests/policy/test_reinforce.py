@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.corruption import Action
 from env.distribution import CorruptionDistribution
 from env.masks.cells import Cells

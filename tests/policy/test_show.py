@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from configs.errors import UsageError
+from configs.policy import PolicyConfig
 from configs.reading import read, write
-from configs.run import PolicyConfig, RewardConfig, RunConfig
+from configs.reward import RewardConfig
+from configs.run import RunConfig
 from configs.show import ShowConfig
 from env import images
 from env.distribution import fixed_rates

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from configs.errors import UsageError
-from configs.run import PolicyConfig
+from configs.policy import PolicyConfig
 from env.corruption import to_pixels
 from policy.build import build
 from policy.export import export
