@@ -17,9 +17,10 @@ BASELINES = ("auto", "none", "ema", "batch", "critic", "table", "rloo", "greedy"
 class ReferenceConfig:
     """What the reward's reference loss is measured on: held-out data that the policy cannot touch."""
 
-    kind: Literal["corruption", "labels"] = "corruption"
+    kind: Literal["corruption", "expert", "labels"] = "corruption"
     """corruption: the contrastive loss of held-out images under the fixed, strong corruption below (no labels).
-    labels: a soft nearest-neighbor loss on held-out labelled images."""
+    expert: that of held-out images under expert augmentation at full strength (neither labels nor generator). labels: a
+    soft nearest-neighbor loss on held-out labelled images."""
     mask_ratio: float = 0.1
     """Share of hidden cells in the reference corruption. In [0, 1]."""
     decolorize: float = 1.0

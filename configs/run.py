@@ -6,34 +6,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from configs.augment import AugmentConfig
 from configs.checks import require_range
+from configs.contrastive import ContrastiveConfig
 from configs.data import DataConfig
 from configs.policy import PolicyConfig
 from configs.reward import RewardConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveConfig:
-    """The SimCLR learner."""
-
-    width: int = 32
-    """Channels of the encoder's first stage; the others have twice as many."""
-    projection: int = 64
-    """Length of the projected vectors that the loss compares."""
-    temperature: float = 0.2
-    """NT-Xent's temperature."""
-    learning_rate: float = 3e-4
-    """AdamW's peak step size for the learner. A fast learner is done before the policy has found the right pairs."""
-    weight_decay: float = 1e-4
-    """Decoupled weight decay (AdamW)."""
-
-    def __post_init__(self) -> None:
-        """Check the bounds."""
-        require_range("contrastive.width", self.width, 8, 1024)
-        require_range("contrastive.projection", self.projection, 8, 4096)
-        require_range("contrastive.temperature", self.temperature, 0.01, 10)
-        require_range("contrastive.learning-rate", self.learning_rate, 0, 1)
-        require_range("contrastive.weight-decay", self.weight_decay, 0, 1)
+from configs.views import ViewsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +71,8 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
@@ -114,8 +95,25 @@ class RunConfig:
                     f"--policy.estimator {self.policy.estimator} compares two corruptions of an image with one "
                     f"another and takes no --reward.baseline, got {self.reward.baseline}"
                 )
+        if (self.views.name == "policy") != (self.policy.name == "latent") and self.views.name != "auto":
+            raise ValueError(
+                "--policy latent and --views policy belong together: its codes are the views. "
+                "Give both (or --policy latent alone)"
+            )
         if self.algorithm != "reinforce":
             self._require_plain_policy()
+
+    @property
+    def augment_strength(self) -> float:
+        """The augmentation's dial, `auto` resolved.
+
+        Wang et al. 2024 (AdaInf): beside generated images, full strength hurt on CIFAR-10, half of it helped.
+        """
+        if self.augment.strength != "auto":
+            return float(self.augment.strength)
+        if self.data.name == "digits":
+            return 0.0
+        return 1.0 if self.policy.name == "none" else 0.5
 
     def _require_plain_policy(self) -> None:
         """Refuse what Stable-Baselines3's algorithms would silently leave out."""

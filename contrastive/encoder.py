@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from configs.run import ContrastiveConfig
+from configs.contrastive import ContrastiveConfig
 
 
 class Learner(nn.Module):

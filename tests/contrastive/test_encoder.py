@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call, jvp
 
-from configs.run import ContrastiveConfig
+from configs.contrastive import ContrastiveConfig
 from contrastive.encoder import Learner
 from contrastive.evaluate import evaluating, features
 

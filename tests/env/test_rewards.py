@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import jvp
 
 from configs.reward import RewardConfig
-from configs.run import ContrastiveConfig
+from configs.contrastive import ContrastiveConfig
 from contrastive.encoder import Learner
 from contrastive.ntxent import ntxent
 from env import rewards
