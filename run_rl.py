@@ -16,7 +16,7 @@ from torch import Tensor
 from configs.errors import as_program
 from configs.reading import read
 from configs.run import RunConfig
-from contrastive.evaluate import QUERIES, accuracies
+from contrastive.accuracies import QUERIES, accuracies
 from env import pictures
 from env.distribution import CorruptionDistribution
 from env.engine import Turn
@@ -54,8 +54,10 @@ def train(config: RunConfig, run: Run, s: System) -> None:
             pi = s.estimator.look(x, random)  # π_θ(· | x)
             a = s.estimator.draw(pi, random)  # one corruption an image, or several to compare
         with run.watch("generator"):
-            pairs = s.world.pairs(x, a if turn.rewarded else a[:1], random)  # g(c(x, a), z₁), g(c(x, a), z₂)
-        r, figures = s.engine.learn(pairs, step, turn)  # one step of f_φ on the pairs; what each image is paid for it
+            v = s.world.decorrupt(x, a if turn.rewarded else a[:1], random)  # g(c(x, a), z₁), g(c(x, a), z₂), ...
+        with run.watch("views"):
+            v = s.world.show(v, rows, random)  # those that the learner is to see, augmented
+        r, figures = s.engine.learn(v, rows, step, turn)  # one step of f_φ on them; what each image is paid for it
         run.note(figures | rates(pi, config.policy.learns))
         if r is not None:
             with run.watch("policy"):
@@ -131,6 +133,10 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "measured_on": config.reward.measured_on,
         "credit": config.reward.credit,
         "reference": config.reward.reference.kind,
+        "views": config.views.name,
+        "loss": config.contrastive.loss,
+        "encoder": config.contrastive.encoder,
+        "augment_strength": config.augment_strength,
         "seed": config.seed,
         "generator": s.generator_name,
         "generator_file_sha256": s.generator.card.get("file_sha256"),

@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from contrastive.contrast import Contrast
+from contrastive.losses import ntxent
+from contrastive.soft_nearest_neighbor import soft_nearest_neighbor
+from env.augment.expert import Expert
 from torch import Tensor, nn
 
 from camnet import frozen
 from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
+from contrastive.accuracies import knn_top1
 from contrastive.encoder import Learner
-from contrastive.evaluate import evaluating, knn_top1
-from contrastive.ntxent import ntxent, soft_nearest_neighbor
+from contrastive.features import evaluating
+from contrastive.views import Choice
 from env import images, pictures, rewards
 from env.corruption import Action, corrupt
 from env.distribution import fixed_rates
 from env.engine import Engine
-from env.reference import Reference, corrupted_pairs, labelled_images
+from env.reference import Reference, corrupted_pairs, expert_pairs, labelled_images
+from env.showing import Showing
 from env.single import CorruptionEnv
 from env.vector import CorruptionVectorEnv
 from env.world import World
@@ -50,16 +56,20 @@ class System:
         self.config, self.device = config, where
         self.data = images.load(config.data, where)
         self.generator_name = frozen.resolve(config.generator, config.data.name)
-        self.generator = frozen.find(self.generator_name, config.data, where)
+        precision = torch.bfloat16 if config.amp else torch.float32
+        self.generator = frozen.find(self.generator_name, config.data, where, precision)
         self._check()
         self.policy, self.learner = self.new_policy(), self.new_learner()
         contrastive = config.contrastive
-        self.descent = Descent(self.learner, contrastive.learning_rate, contrastive.weight_decay)
+        self.contrast = self.new_contrast()
+        self.descent = Descent(
+            nn.ModuleList([self.learner, self.contrast]), contrastive.learning_rate, contrastive.weight_decay
+        )
         self.reward = rewards.build(config.reward, list(self.learner.parameters()), contrastive.learning_rate, where)
         self.engine = Engine(
             self.learner,
             self.descent,
-            lambda u1, u2: ntxent(u1, u2, contrastive.temperature),
+            self.contrast,
             self._reference(),
             self._held_out_loss,
             self.reward,
@@ -67,7 +77,7 @@ class System:
         )
         self.world = World(
             self.data.train,
-            self.generator.two_views,
+            self._showing(),
             self.engine,
             self._learning(),
             batch=config.schedule.batch,
@@ -108,6 +118,11 @@ class System:
         with seeded(self.config.seed, "learner"):
             return Learner(self.config.contrastive, self.config.data.size).to(self.device)
 
+    def new_contrast(self) -> Contrast:
+        """The contrastive loss; some have weights of their own."""
+        with seeded(self.config.seed, "contrast"):
+            return Contrast(self.config.contrastive, len(self.data.train)).to(self.device)
+
     def parts(self) -> dict[str, Stateful]:
         """Everything that a step changes."""
         parts: dict[str, Any] = self._learning()
@@ -134,7 +149,10 @@ class System:
         x = self.data.test.images(torch.arange(PICTURED, device=self.device))
         action = policy(x).sample(random)
         corrupted = corrupt(x, action)
-        return pictures.Sheet(x, corrupted, *self.generator.two_views(corrupted, random, action.code))
+        showing = self.world.showing
+        views = showing.decorrupt(corrupted, random, action.code)
+        shown = showing.show(views, torch.arange(len(x), device=self.device), random)
+        return pictures.Sheet(x, corrupted, views, None if shown is views else shown)
 
     def _check(self) -> None:
         """Refuse settings that do not fit the images or the generator, before any work."""
@@ -166,7 +184,19 @@ class System:
     def _learning(self) -> dict[str, Any]:
         """What a turn of the learner changes."""
         parts: dict[str, Any] = {"learner": self.learner, "learner's descent": self.descent}
+        if any(True for _ in self.contrast.parameters()):
+            parts["contrast"] = self.contrast
         return parts | ({"reward": self.reward} if self.reward is not None else {})
+
+    def _showing(self) -> Showing:
+        """From degraded images to what the learner sees."""
+        config, strength = self.config, self.config.augment_strength
+        return Showing(
+            self.generator.views,
+            config.views.drawn,
+            Choice(self.learner, self.contrast, config.views) if config.views.chooses else None,
+            Expert(config.augment, strength, config.data.size) if strength else None,
+        )
 
     def _prior(self, n: int, random: torch.Generator) -> Action:
         """Corruptions at the configured rates, as a new policy would draw them."""
@@ -175,10 +205,13 @@ class System:
 
     def _reference(self) -> Reference:
         """The held-out examples whose loss the reward follows."""
-        settings, seed = self.config.reward.reference, self.config.seed
+        config = self.config
+        settings, seed = config.reward.reference, config.seed
         if settings.kind == "labels":
             return labelled_images(settings, self.data.validation, seed)
-        grid = self.config.policy.grid
+        if settings.kind == "expert":
+            return expert_pairs(settings, self.data.validation, Expert(config.augment, 1.0, config.data.size), seed)
+        grid = config.policy.grid
         return corrupted_pairs(settings, self.data.validation, self.generator.two_views, grid, seed)
 
     def _held_out_loss(self, learner: nn.Module, first: Tensor, second: Tensor) -> Tensor:
@@ -187,8 +220,8 @@ class System:
         with evaluating(learner):
             if self.config.reward.reference.kind == "labels":
                 return soft_nearest_neighbor(learner(first), second, temperature).mean()
-            u1, u2 = learner(torch.cat([first, second])).chunk(2)
-            return ntxent(u1, u2, temperature).mean()
+            u = learner(torch.cat([first, second])).unflatten(0, (2, -1))
+            return ntxent(u, temperature).mean()
 
 
 def single_environment(

@@ -76,7 +76,7 @@ def train_learner(s: System, steps: int) -> None:
         x = s.data.train.images(rows)
         pi = s.estimator.look(x, random)
         a = s.estimator.draw(pi, random)
-        r, _ = s.engine.learn(s.world.pairs(x, a, random), step, Turn())
+        r, _ = s.engine.learn(s.world.show(s.world.decorrupt(x, a, random), rows, random), rows, step, Turn())
         assert r is not None
         centered = r - r.mean()
         loss, _ = s.estimator.loss(pi, a, centered / centered.std(), x, rows)
@@ -97,7 +97,8 @@ class Judge:
         x = self.s.data.train.images(rows)
         pi = of.look(x, random)
         a = of.draw(pi, random)
-        r, _ = self.s.engine.learn(self.s.world.pairs(x, a, random), self.count, Turn())
+        world = self.s.world
+        r, _ = self.s.engine.learn(world.show(world.decorrupt(x, a, random), rows, random), rows, self.count, Turn())
         self.s.world.restore(self.still)
         assert r is not None
         self.last = pi, a

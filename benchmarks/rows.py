@@ -19,12 +19,22 @@ Results = dict[str, list[dict[str, Any]]]
 """Summaries by row, one for each seed."""
 
 
-def options(description: str, seeds: int) -> argparse.Namespace:
-    """Read the flags that all such benchmarks share."""
+SETS = {
+    "digits": [],
+    # A larger step than the digits' default: the learner has ten times as many images to see in as many steps.
+    "cifar10": ["--data", "cifar10", "--contrastive.learning-rate", "1e-3", "--schedule.evaluate-every", "200"],
+}
+"""Flags of run_rl.py by image set, for benchmarks that run on several."""
+
+
+def options(description: str, seeds: int, sets: bool = False) -> argparse.Namespace:
+    """Read the flags that all such benchmarks share; `sets`: whether --data chooses image sets."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=seeds, help="seeds 0 to N - 1")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--rows", nargs="*", help="only rows whose name starts with one of these")
+    if sets:
+        parser.add_argument("--data", nargs="+", choices=SETS, default=["digits"], help="image sets")
     parser.add_argument("flags", nargs="*", help="after --: flags of run_rl.py for every run")
     return parser.parse_args()
 
@@ -62,6 +72,13 @@ def _run(folder: Path, row: str, flags: Sequence[str], seed: int) -> dict[str, A
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             run_rl.main([*flags, "--name", name, "--seed", str(seed), "--runs", str(folder)])
     return json.loads(summary.read_text())
+
+
+def curve(folder: Path, row: str, seed: int, tag: str) -> list[float]:
+    """All points of one curve of one run."""
+    from training.logbook import rows
+
+    return [point[tag] for point in rows(folder / f"{row}-seed{seed}" / "metrics.jsonl") if tag in point]
 
 
 def table(found: Results, title: str) -> str:

@@ -1,79 +1,289 @@
-"""Looking at the learner without leaving a trace: evaluation mode as a scope, features of image sets."""
+"""Measure what a run's learner has learned: `python -m contrastive.evaluate runs/NAME`. Figures, table and map.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Accuracies are those of frozen features: the learner is never trained here, and it is compared bit for bit with what it
+was before. docs/evaluation.md says how to read each figure.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
 
+from configs.augment import AugmentConfig
+from configs.data import DataConfig
+from configs.errors import UsageError, as_program
+from configs.probe import ProbeConfig
+from configs.reading import read
+from contrastive import map as features_map
+from contrastive.accuracies import confusion
+from contrastive.alignment import alignment, distance, uniformity
 from contrastive.encoder import Learner
-from contrastive.knn import knn_accuracy
-from contrastive.linear_probe import linear_accuracy
-from env.images import ImageSet
+from contrastive.features import digest, features, projections, unchanged
+from contrastive.knn import knn_classes
+from contrastive.linear_probe import linear_classes
+from contrastive.rank import rankme
+from contrastive.table import FIGURES, by_class, class_table, table
+from contrastive.trained import CHECKPOINTS, Trained
+from contrastive.trained import load as load_trained
+from env.augment.expert import Expert
+from env.images import ImageSet, load
+from training import device
+from training.atomic import explained, write_atomically
+from training.provenance import provenance
+from training.seeding import generator_at
 
-BANK, QUERIES = 5000, 2000
-"""Most training and test images behind accuracies, evenly spread over the sets."""
+PAIRS = 2000
+"""Most images behind alignment, evenly spread."""
+FEWEST = 10
+"""Images below which nothing is measured."""
+BATCH = 500
+"""Images encoded at once; bounds the memory, never the result."""
+SPACES: dict[str, Callable[[Learner, Tensor], Tensor]] = {"projections": projections, "features": features}
+"""Where alignment, uniformity and RankMe are measured: what the loss compares, and what a task downstream uses."""
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, and on what.
 
-    BatchNorm then reads its running statistics and leaves them alone. Every submodule gets its own mode back
-    at the end, after an exception too. Gradients flow as before.
+    Attributes:
+        config: The settings.
+        trained: The learner, and the run it comes from.
+        data: Which images.
+        classes: Their names.
+        bank: Training images with their classes.
+        asked: What is asked about.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+
+    config: ProbeConfig
+    trained: Trained
+    data: DataConfig
+    classes: tuple[str, ...]
+    bank: ImageSet
+    asked: ImageSet
+
+    def checkpoint(self) -> Path:
+        """The file that the learner comes from."""
+        return self.config.run / CHECKPOINTS / f"step_{self.trained.step:08d}.safetensors"
 
 
-def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 512) -> Float[Tensor, "n f"]:
-    """Encode images in evaluation mode, without gradients, leaving the learner as it was.
+@dataclass(frozen=True)
+class Measured:
+    """What was found.
 
-    Args:
-        learner: Its encoder is used, not its projector.
-        images: In [0, 1], on the learner's device; at least one.
-        batch: Images at once; bounds the memory, never the result.
-
-    Returns:
-        The encoder's features, one row an image.
+    Attributes:
+        figures: By the names of `FIGURES`.
+        confusions: Images of each class (row) by what the vote and the probe took them for, by `knn` and `linear`.
+        lengths: How many numbers a vector has in each of `SPACES`.
+        drawing: The map.
     """
-    with torch.no_grad(), evaluating(learner):
-        return torch.cat([learner.features(x) for x in images.split(batch)])
+
+    figures: dict[str, float]
+    confusions: dict[str, Int[Tensor, "c c"]]
+    lengths: dict[str, int]
+    drawing: features_map.Map
 
 
-def knn_top1(learner: Learner, train: ImageSet, asked: ImageSet) -> Float[Tensor, ""]:
-    """KNN accuracy of the frozen features in [0, 1], on the device.
+def prepare(config: ProbeConfig, where: torch.device) -> Evaluation:
+    """Load the learner and the images.
 
-    Args:
-        learner: Left as it was.
-        train: Bank of the vote; at most `BANK` images of it.
-        asked: What is classified; at most `QUERIES` images of it.
+    Raises:
+        UsageError: If there is no such run, its images are not there, or they are too few to measure anything.
     """
-    train, asked = train.thinned(BANK), asked.thinned(QUERIES)
-    known, unknown = features(learner, train.images()), features(learner, asked.images())
-    return knn_accuracy(known, train.labels, unknown, asked.labels)
+    trained = load_trained(config.run, where)
+    data = trained.config.data
+    data = data if config.data_root == Path() else replace(data, root=config.data_root)
+    splits = load(data, where)
+    asked: ImageSet = getattr(splits, config.split)
+    bank, asked = splits.train.thinned(config.train_images), asked.thinned(config.test_images)
+    for flag, images in (("train", bank), ("test", asked)):
+        if len(images) < FEWEST:
+            raise UsageError(f"--{flag}-images: {len(images)} images measure nothing; take at least {FEWEST}")
+    if len(bank.labels.unique()) < 2:
+        raise UsageError(
+            f"{config.run}: its {len(bank)} training images are all of one class, so that there is nothing to tell "
+            "apart. Evaluate on images of several classes, or raise --train-images"
+        )
+    return Evaluation(config, trained, data, splits.classes, bank, asked)
 
 
-def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, float]:
-    """Measure what a task downstream could get from the frozen features, on as many images as `knn_top1`.
+@torch.no_grad()
+def measure(e: Evaluation) -> Measured:
+    """Measure all of it, long parts with a line on stderr.
 
-    Args:
-        learner: Left as it was.
-        train: Bank of the kNN vote, training set of the linear probe.
-        test: What both are tested on.
-
-    Returns:
-        `knn_top1` and `linear_top1`, in [0, 1].
+    Raises:
+        UsageError: If the learner gives features that are not finite.
     """
-    train, test = train.thinned(BANK), test.thinned(QUERIES)
-    bank, queries = features(learner, train.images()), features(learner, test.images())
-    return {
-        "knn_top1": knn_accuracy(bank, train.labels, queries, test.labels).item(),
-        "linear_top1": linear_accuracy(bank, train.labels, queries, test.labels),
+    config, learner, labels = e.config, e.trained.learner, e.asked.labels
+    bank = encoded(features, learner, e.bank, "training images")
+    asked = {name: encoded(space, learner, e.asked, name) for name, space in SPACES.items()}
+    if not all(z.isfinite().all() for z in (bank, *asked.values())):
+        raise UsageError(f"{config.run}: its learner gives features that are not finite: the run has diverged")
+    say(f"a linear probe on {len(bank)} images and {bank.shape[1]} features")
+    predicted = {
+        "knn": knn_classes(bank, e.bank.labels, asked["features"], config.k, config.temperature),
+        "linear": linear_classes(bank, e.bank.labels, asked["features"]),
     }
+    figures = {f"{name}_top1": (guess == labels).double().mean().item() for name, guess in predicted.items()}
+    say("alignment, uniformity, RankMe")
+    figures |= alignments(e)
+    figures |= {f"uniformity_{name}": uniformity(F.normalize(z, dim=1)).item() for name, z in asked.items()}
+    figures |= {f"rankme_{name}": rankme(z).item() for name, z in asked.items()}
+    confusions = {name: confusion(labels, guess, len(e.classes)) for name, guess in predicted.items()}
+    say("the map")
+    return Measured(
+        {name: figures[name] for name in FIGURES},
+        confusions,
+        {name: z.shape[1] for name, z in asked.items()},
+        drawing(e, figures, asked["features"], predicted["knn"], confusions["knn"]),
+    )
+
+
+def encoded(
+    space: Callable[[Learner, Tensor], Tensor], learner: Learner, images: ImageSet, what: str
+) -> Float[Tensor, "n d"]:
+    """Encode an image set part by part, so that it is never held as floats."""
+    rows = torch.arange(len(images), device=images.labels.device).split(BATCH)
+    return torch.cat([space(learner, images.images(some)) for some in tqdm(rows, desc=what, leave=False)])
+
+
+def alignments(e: Evaluation) -> dict[str, float]:
+    """Alignment of two augmented views of each image, and distance of views of different images, in each space."""
+    learner, x = e.trained.learner, e.asked.thinned(PAIRS).images()
+    expert = Expert(pair_law(e.data), e.config.augment_strength, e.data.size)
+    random = generator_at(e.config.seed, 0, "alignment", x.device)
+    v1, v2 = expert(x, random), expert(x, random)
+    figures = {}
+    for name, space in SPACES.items():
+        u1, u2 = (F.normalize(space(learner, v), dim=1) for v in (v1, v2))
+        figures[f"alignment_{name}"] = alignment(u1, u2).item()
+        figures[f"distance_{name}"] = distance(u1).item()
+    return figures
+
+
+def pair_law(data: DataConfig) -> AugmentConfig:
+    """How the two views of alignment's pairs are augmented: alike for all runs on a set, whatever these trained with.
+
+    SimCLR's crop, flip, color jitter and grayscale; on digits color alone, since a digit that is cut or flipped may be
+    another one.
+    """
+    return AugmentConfig(crop="none", flip=0.0) if data.name == "digits" else AugmentConfig()
+
+
+def pairs_named(e: Evaluation) -> str:
+    """What stands beside alignment."""
+    law = pair_law(e.data)
+    geometry = "no crop, no flip" if law.crop == "none" else f"{law.crop} crop, flip {law.flip:g}"
+    return f"color jitter, grayscale {law.gray:g}, {geometry}; strength {e.config.augment_strength:g}"
+
+
+def drawing(
+    e: Evaluation,
+    figures: Mapping[str, float],
+    z: Float[Tensor, "n f"],
+    guess: Int[Tensor, " n"],
+    counts: Int[Tensor, "c c"],
+) -> features_map.Map:
+    """Lay the features of some images out on a plane, evenly spread over those asked about."""
+    labels = e.asked.labels
+    wanted = min(len(labels), features_map.IMAGES)
+    rows = torch.linspace(0, len(labels) - 1, wanted, dtype=torch.float64, device=labels.device).round().long()
+    return features_map.Map(
+        title=f"{e.config.run.resolve().name}, step {e.trained.step}: {len(labels)} {e.config.split} images of "
+        f"{e.data.name}",
+        subtitle=f"kNN {figures['knn_top1']:.1%}   ·   linear {figures['linear_top1']:.1%}   ·   "
+        f"RankMe {figures['rankme_features']:.0f} of {min(z.shape)}",
+        how=e.config.map,
+        positions=features_map.flatten(z[rows], e.config.map, e.config.seed),
+        labels=labels[rows].cpu(),
+        right=(guess == labels)[rows].cpu(),
+        classes=e.classes,
+        confusion=counts.cpu(),
+    )
+
+
+def report(e: Evaluation, measured: Measured, argv: list[str]) -> dict[str, Any]:
+    """What is written as figures.json."""
+    config = e.config
+    return {
+        "command": command_of(argv),
+        "run": config.run.resolve().name,
+        "step": e.trained.step,
+        "checkpoint": str(e.checkpoint()),
+        "learner_sha256": digest(e.trained.learner),
+        "data": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(e.data).items()},
+        "split": config.split,
+        "images": {"train": len(e.bank), config.split: len(e.asked), "pairs": min(len(e.asked), PAIRS)},
+        "k": config.k,
+        "temperature": config.temperature,
+        "pairs": pairs_named(e),
+        "seed": config.seed,
+        "lengths": measured.lengths,
+        "definitions": {name: column.meaning for name, column in FIGURES.items()},
+        "figures": measured.figures,
+        "classes": by_class(e.classes, measured.confusions),
+        "confusion": {name: counts.tolist() for name, counts in measured.confusions.items()},
+        "provenance": provenance(),
+    }
+
+
+def measured_on(e: Evaluation, measured: Measured) -> str:
+    """One paragraph: which learner, on which images, how."""
+    config, lengths = e.config, measured.lengths
+    return (
+        f"Learner of {config.run.resolve().name} at step {e.trained.step} ({e.checkpoint().name}): "
+        f"{lengths['features']} features, {lengths['projections']} projections. {len(e.asked)} {config.split} images "
+        f"of {e.data.name}, {e.data.size} × {e.data.size}; {len(e.bank)} training images behind kNN (k = {config.k}, "
+        f"T = {config.temperature:g}) and linear probe. Pairs of alignment: {min(len(e.asked), PAIRS)} images, "
+        f"{pairs_named(e)}. RankMe can be {min(lengths['projections'], len(e.asked))} and "
+        f"{min(lengths['features'], len(e.asked))} at most."
+    )
+
+
+def page(e: Evaluation, measured: Measured, argv: list[str]) -> str:
+    """What is written as table.md."""
+    title = e.config.run.resolve().name
+    return f"# {title}\n\n{measured_on(e, measured)}\n\n    {command_of(argv)}\n\n{tables(e, measured)}"
+
+
+def tables(e: Evaluation, measured: Measured) -> str:
+    """Both tables."""
+    return f"{table(measured.figures)}\n{class_table(e.classes, measured.confusions)}"
+
+
+def command_of(argv: list[str]) -> str:
+    """The command as it may be given to a shell again."""
+    return f"python -m contrastive.evaluate {shlex.join(argv)}"
+
+
+def say(text: str) -> None:
+    """Tell a waiting person what is going on."""
+    print(text, file=sys.stderr)
+
+
+def main(argv: list[str]) -> None:
+    """Measure, make sure that the learner is what it was, write figures, table and map, print the tables."""
+    config = read(ProbeConfig, argv, prog="python -m contrastive.evaluate", description=str(ProbeConfig.__doc__))
+    e = prepare(config, device.resolve(config.device))
+    with explained(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    with unchanged(e.trained.learner):
+        measured = measure(e)
+    write_atomically(config.out / "figures.json", (json.dumps(report(e, measured, argv), indent=2) + "\n").encode())
+    write_atomically(config.out / "table.md", page(e, measured, argv).encode())
+    features_map.draw(measured.drawing, config.out / "map.png")
+    print(f"{measured_on(e, measured)}\n\n{tables(e, measured)}")
+    print(f"{config.out}: figures.json, table.md, map.png")
+
+
+if __name__ == "__main__":
+    as_program("contrastive.evaluate", main, "nothing was written")

@@ -1,4 +1,4 @@
-"""Accuracy of a nearest-neighbor vote on frozen features."""
+"""A nearest-neighbor vote on frozen features."""
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +9,13 @@ QUERIES_AT_ONCE = 1024
 """Bounds the memory: similarities to the whole bank are held for this many images."""
 
 
-def knn_accuracy(
+def knn_classes(
     bank_features: Float[Tensor, "m d"],
     bank_labels: Int[Tensor, " m"],
     features: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
     k: int = 20,
     temperature: float = 0.1,
-) -> Float[Tensor, ""]:
+) -> Int[Tensor, " n"]:
     """Classify by the k most similar images of the bank, each vote weighted by exp(cosine / temperature).
 
     Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
@@ -26,23 +25,31 @@ def knn_accuracy(
         bank_features: Features with known classes, any length.
         bank_labels: Their classes.
         features: Features to classify.
-        labels: Their true classes.
         k: Voters; at most the whole bank votes.
         temperature: Small: the nearest decides. Large: all k count alike.
 
     Returns:
-        Share of images classified correctly, in [0, 1], left on the device (no synchronization).
+        The class that wins each vote, left on the device (no synchronization).
     """
     bank = F.normalize(bank_features.float(), dim=1)
-    hits = [
-        _vote(queries @ bank.T, bank_labels, min(k, len(bank)), temperature) == truth
-        for queries, truth in zip(
-            F.normalize(features.float(), dim=1).split(QUERIES_AT_ONCE),
-            labels.split(QUERIES_AT_ONCE),
-            strict=True,
-        )
-    ]
-    return torch.cat(hits).float().mean()
+    return torch.cat(
+        [
+            _vote(queries @ bank.T, bank_labels, min(k, len(bank)), temperature)
+            for queries in F.normalize(features.float(), dim=1).split(QUERIES_AT_ONCE)
+        ]
+    )
+
+
+def knn_accuracy(
+    bank_features: Float[Tensor, "m d"],
+    bank_labels: Int[Tensor, " m"],
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    k: int = 20,
+    temperature: float = 0.1,
+) -> Float[Tensor, ""]:
+    """Share of images that `knn_classes` classifies as `labels` do, in [0, 1], left on the device."""
+    return (knn_classes(bank_features, bank_labels, features, k, temperature) == labels).float().mean()
 
 
 def _vote(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -17,8 +17,8 @@ from env.rewards import Judged, Moment, PerImageLoss, Reward, Weights, finite
 from training.descent import Descent
 from training.stopwatch import Stopwatch
 
-PairLoss = Callable[[Tensor, Tensor], Tensor]
-"""Per-image contrastive loss (n) of two views' unit vectors (n, d)."""
+ViewsLoss = Callable[[Tensor, Tensor], Tensor]
+"""Per-image contrastive loss (n) of the unit vectors (k, n, d) of k views, and the images' rows (n)."""
 HeldOutLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Loss (0-d) of the learner on reference examples (both parts)."""
 
@@ -57,7 +57,7 @@ class Engine:
         self,
         learner: nn.Module,
         descent: Descent,
-        contrast: PairLoss,
+        contrast: ViewsLoss,
         reference: Reference,
         held_out: HeldOutLoss,
         reward: Reward | None,
@@ -68,29 +68,28 @@ class Engine:
         self.reward, self.accuracy = reward, accuracy
 
     def learn(
-        self, pairs: Sequence[tuple[Tensor, Tensor]], step: int, turn: Turn
-    ) -> tuple[Float[Tensor, "k n"] | None, dict[str, Tensor]]:
-        """Take one step on the mean contrastive loss of the first pairs; pay for them and for all others.
+        self, views: Sequence[Float[Tensor, "k n 3 h w"]], rows: Int[Tensor, " n"], step: int, turn: Turn
+    ) -> tuple[Float[Tensor, "c n"] | None, dict[str, Tensor]]:
+        """Take one step on the mean contrastive loss of the first views; pay for them and for all others.
 
         Args:
-            pairs: First and second views (n, 3, h, w) of the same images, once for each corruption that is compared.
-                The learner learns from the first; the others are looked at as if it had.
+            views: k views of the same images, once for each of c corruptions that are compared. The learner learns from
+                the first; the others are looked at as if it had.
+            rows: Which training images they are.
             step: Chooses the reference examples.
             turn: What is wanted.
 
         Returns:
             One reward for each corruption and image (None where none is due), and the step's figures by tag.
         """
-        first, *others = (
-            torch.cat(pair) for pair in pairs
-        )  # one call, so that both views share BatchNorm's statistics
+        first, *others = views
         rewarded = turn.rewarded and self.reward is not None
         with turn.watch("learner"):
             kept = [buffer.clone() for buffer in self.learner.buffers()]
-            u1, u2 = self.learner(first).chunk(2)
-            losses = self.contrast(u1, u2)
+            u = self._vectors(first)
+            losses = self.contrast(u, rows)
         with turn.watch("reward"):
-            moment = self._moment(first, losses.detach(), others if rewarded else [], step)
+            moment = self._moment(first, losses.detach(), others if rewarded else [], rows, step)
             if rewarded and self.reward:
                 self.reward.before(moment)
             level = moment.reference_loss().detach() if turn.watched else None
@@ -98,7 +97,7 @@ class Engine:
             loss = losses.mean()
             figures = {
                 "learner/loss": loss,
-                "learner/positive_similarity": (u1 * u2).sum(dim=1).mean(),
+                "learner/positive_similarity": positive_similarity(u.detach()),
                 "learner/grad_norm": self.descent.step(loss, turn.share),
             }
             for buffer, before in zip(self.learner.buffers(), kept, strict=True):
@@ -110,7 +109,13 @@ class Engine:
                 figures |= {"reference/loss": after, "reference/slope": level - after}
         return r, figures
 
-    def _moment(self, first: Tensor, losses: Tensor, others: Sequence[Tensor], step: int) -> Moment:
+    def _vectors(self, views: Float[Tensor, "k n 3 h w"]) -> Float[Tensor, "k n d"]:
+        """The learner's unit vectors; one call, so that all views share BatchNorm's statistics."""
+        return self.learner(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+
+    def _moment(
+        self, first: Tensor, losses: Tensor, others: Sequence[Tensor], rows: Int[Tensor, " n"], step: int
+    ) -> Moment:
         """What the reward may ask of the learner around this step."""
         names, parameters = zip(*self.learner.named_parameters(), strict=True)
 
@@ -118,8 +123,9 @@ class Engine:
             def per_image(weights: Weights) -> Tensor:
                 # Buffers are cloned: BatchNorm's running statistics must not see the measurement.
                 buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
-                u = functional_call(self.learner, dict(zip(names, weights, strict=True)) | buffers, (views,))
-                return self.contrast(*u.chunk(2))
+                state = dict(zip(names, weights, strict=True)) | buffers
+                u = functional_call(self.learner, state, (views.flatten(0, 1),))
+                return self.contrast(u.unflatten(0, views.shape[:2]), rows)
 
             return per_image
 
@@ -133,3 +139,9 @@ class Engine:
             precondition=self.descent.precondition,
             accuracy=self.accuracy,
         )
+
+
+def positive_similarity(u: Float[Tensor, "k n d"]) -> Float[Tensor, ""]:
+    """Mean cosine similarity over all pairs of views of an image, and over images; unit vectors, k at least 2."""
+    k = len(u)
+    return ((u.sum(dim=0).square().sum(dim=-1) - k) / (k * (k - 1))).mean()

@@ -1,4 +1,4 @@
-"""What a person looks at: image, mask, corrupted, and the two views, row by row."""
+"""What a person looks at: image, mask, corrupted, its decorruptions, and what the learner is shown, row by row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +13,25 @@ from torchvision.utils import make_grid
 from env.corruption import FACTORS, Action, Corrupted
 from training.atomic import explained
 
+MOST_VIEWS = 4
+"""Views of an image that a sheet shows."""
+
 
 @dataclass(frozen=True)
 class Sheet:
-    """A few images on their way through corruption and decorruption."""
+    """A few images on their way through corruption and decorruption.
+
+    Attributes:
+        image: As they were.
+        corrupted: What is left of them.
+        views: k decorruptions of each.
+        shown: What the learner sees of those, where that is something else: chosen, augmented.
+    """
 
     image: Float[Tensor, "n 3 h w"]
     corrupted: Corrupted
-    view1: Float[Tensor, "n 3 h w"]
-    view2: Float[Tensor, "n 3 h w"]
+    views: Float[Tensor, "k n 3 h w"]
+    shown: Float[Tensor, "j n 3 h w"] | None = None
 
     def rows(self) -> dict[str, Float[Tensor, "n 3 h w"]]:
         """The rows by title."""
@@ -30,14 +40,19 @@ class Sheet:
             "image": self.image,
             "mask": hidden.expand_as(self.image),
             "corrupted": torch.where(hidden.bool(), hatching(self.image), self.corrupted.kept),
-            "view 1": self.view1,
-            "view 2": self.view2,
+            **_numbered("view", self.views),
+            **(_numbered("shown", self.shown) if self.shown is not None else {}),
         }
 
     def grid(self) -> Float[Tensor, "3 H W"]:
         """All rows as one small picture, for TensorBoard."""
         rows = list(self.rows().values())
         return make_grid(torch.cat(rows), nrow=len(self.image), padding=1, pad_value=1.0)
+
+
+def _numbered(name: str, views: Float[Tensor, "k n 3 h w"]) -> dict[str, Float[Tensor, "n 3 h w"]]:
+    """The first few of them by title."""
+    return {f"{name} {number}": view for number, view in enumerate(views[:MOST_VIEWS], start=1)}
 
 
 def hatching(like: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
@@ -64,11 +79,12 @@ def draw(sheets: Mapping[str, Sheet], path: Path) -> None:
         path: Where the PNG goes.
     """
     n = len(next(iter(sheets.values())).image)
-    figure = Figure(figsize=(1.05 * n * len(sheets) + 1, 6.0), layout="constrained")
+    rows = max(len(sheet.rows()) for sheet in sheets.values())
+    figure = Figure(figsize=(1.05 * n * len(sheets) + 1, 1.1 * rows + 0.5), layout="constrained")
     parts = figure.subfigures(1, len(sheets), squeeze=False)[0]
     for part, (title, sheet) in zip(parts, sheets.items(), strict=True):
         part.suptitle(title, fontsize=12)
-        axes = part.subplots(5, n)
+        axes = part.subplots(rows, n)
         words = describe(sheet.corrupted.action)
         for row, (name, images) in zip(axes, sheet.rows().items(), strict=True):
             for axis, image in zip(row, images.cpu(), strict=True):

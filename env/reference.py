@@ -14,6 +14,7 @@ from configs.reward import ReferenceConfig
 from env.corruption import Corrupted, corrupt
 from env.distribution import fixed_rates
 from env.images import ImageSet
+from env.showing import Augment
 from training.seeding import generator_at
 
 HELD_OUT = 500
@@ -62,6 +63,15 @@ def corrupted_pairs(config: ReferenceConfig, images: ImageSet, two_views: TwoVie
         )
         views.append(two_views(corrupt(images.images(), rates.sample(random)), random))
     first, second = (torch.cat(part) for part in zip(*views, strict=True))
+    return Reference(first, second, config.batch, seed)
+
+
+def expert_pairs(config: ReferenceConfig, images: ImageSet, augment: Augment, seed: int) -> Reference:
+    """Augment held-out images twice, once for all: neither labels nor a generator take part."""
+    images = images.thinned(HELD_OUT)
+    random = generator_at(seed, 0, "reference augmentation", images.pixels.device)
+    x = images.images().repeat(DRAWS, 1, 1, 1)
+    first, second = augment(torch.cat([x, x]), random).chunk(2)
     return Reference(first, second, config.batch, seed)
 
 

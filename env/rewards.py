@@ -20,13 +20,35 @@ Weights = Sequence[Tensor]
 PerImageLoss = Callable[[Weights], Float[Tensor, " n"]]
 """The batch's per-image losses as a pure function of the learner's weights."""
 
-STEP = 1e-3
-"""Length of the finite difference's step in weight space: 0.05 overshoots and flips signs, 1e-5 drowns in rounding."""
+STEP = 3e-3
+"""Length of the finite difference's step in weight space. From 3e-2 on curvature tells; below 1e-3 rounding does where
+convolutions work in TF32, as they do on GPUs unless told otherwise (benchmarks/credit.py)."""
+BOUND = 10.0
+"""Largest entry of a preconditioned direction, in step sizes: generous, since Adam's own steps move no weight by more
+than 3.2 of them (Kingma and Ba 2015, section 2.1)."""
 
 
 def finite(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Zero what is not finite: one NaN must not stay in a moving average for good."""
     return torch.where(x.isfinite(), x, torch.zeros_like(x))
+
+
+def bounded(direction: Weights) -> Weights:
+    """Cut the entries of P ∇L_ref to ±BOUND.
+
+    Where training has moved a weight by next to nothing so far, its second moment is next to nothing and P as large as
+    1e8, while the reference may well have a gradient there. Early in a run, some dozens of such entries make up all of
+    the direction's length, and a difference along it says nothing. The optimizer does not step that far either: a
+    gradient enters the second moment before it is divided by it. To cut an entry is to lower that entry of P, which
+    stays a positive diagonal, so the shares still add up to a slope. Later in a run nothing is cut.
+
+    Args:
+        direction: P ∇L_ref (or its moving average), one tensor for each weight.
+
+    Returns:
+        The same with all entries in [-BOUND, BOUND], in units of the step size.
+    """
+    return [d.clamp(-BOUND, BOUND) for d in direction]
 
 
 def credit_shares(
@@ -36,7 +58,8 @@ def credit_shares(
 
     To first order a descent step changes the reference loss by -dL_ref/dt = η mean_i <∇L_ref, P ∇ℓ_i>, and
     <∇L_ref, P ∇ℓ_i> = <P ∇L_ref, ∇ℓ_i>: all n inner products are one directional derivative of the per-image losses,
-    taken here as a difference, (ℓ_i(φ) - ℓ_i(φ - ε d)) / ε for the unit vector d along P ∇L_ref.
+    taken here as a difference, (ℓ_i(φ) - ℓ_i(φ - ε d)) / ε for the unit vector d along P ∇L_ref. One forward pass; the
+    exact forward-mode derivative takes eight times as long, and not every operation has one.
 
     Args:
         losses: Per-image losses as a function of the weights.
@@ -152,7 +175,7 @@ class ImageSlope:
         fresh = [finite(g) for g in torch.autograd.grad(moment.reference_loss(), moment.weights)]
         torch._foreach_lerp_(self.gradient, fresh, 1 - self.momentum)
         self.weight = torch.lerp(torch.ones_like(self.weight), self.weight, self.momentum)
-        direction = moment.precondition([g / self.weight for g in self.gradient])
+        direction = bounded(moment.precondition([g / self.weight for g in self.gradient]))
         shares = [credit_shares(each.per_image, moment.weights, direction, each.losses) for each in moment.judged]
         self._shares = self.step_size * torch.stack(shares)
 

@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from env.corruption import Action, Corrupted, corrupt
+from env.corruption import Action, corrupt
 from env.engine import Engine, Turn
 from env.images import ImageSet
+from env.showing import Showing
 from training.seeding import generator_at
 
-PairsOf = Callable[[Corrupted, torch.Generator, Tensor | None], tuple[Tensor, Tensor]]
-"""The frozen generator's `two_views`: degraded images, randomness, and proposed codes or None."""
 Prior = Callable[[int, torch.Generator], Action]
 """Draws corruptions for so many images that no policy looks at."""
 
@@ -38,7 +37,7 @@ class World:
 
     Args:
         images: What is shown.
-        two_views: The frozen generator's.
+        showing: From degraded images to what the learner sees.
         engine: The learner's turn, and the reward.
         learning: What a turn changes, by name: the learner, its descent, the reward.
         batch: Images a step.
@@ -53,7 +52,7 @@ class World:
     def __init__(
         self,
         images: ImageSet,
-        two_views: PairsOf,
+        showing: Showing,
         engine: Engine,
         learning: Mapping[str, Stateful],
         *,
@@ -62,7 +61,7 @@ class World:
         prior: Prior,
         seed: int,
     ) -> None:
-        self.images, self.two_views, self.engine, self.learning = images, two_views, engine, learning
+        self.images, self.showing, self.engine, self.learning = images, showing, engine, learning
         self.batch, self.grid, self.prior, self.seed = batch, grid, prior, seed
         self.turn = Turn()
 
@@ -80,10 +79,10 @@ class World:
         """Which images the step shows."""
         return self.images.rows(self.seed, step, self.batch)
 
-    def pairs(
+    def decorrupt(
         self, x: Float[Tensor, "n 3 h w"], actions: Sequence[Action], random: torch.Generator
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Corrupt each image by its action and decorrupt it twice: (g(c(x, a), z₁), g(c(x, a), z₂)).
+    ) -> list[Float[Tensor, "k n 3 h w"]]:
+        """Corrupt each image by its action and decorrupt it k times: g(c(x, a), z₁), ..., g(c(x, a), z_k).
 
         Args:
             x: Images in [0, 1].
@@ -91,9 +90,15 @@ class World:
             random: Draws the codes, on the images' device.
 
         Returns:
-            First and second views, one pair of batches for each of the actions.
+            The decorruptions, for each of the actions.
         """
-        return [self.two_views(corrupt(x, a), random, a.code) for a in actions]
+        return [self.showing.decorrupt(corrupt(x, a), random, a.code) for a in actions]
+
+    def show(
+        self, decorrupted: Sequence[Float[Tensor, "k n 3 h w"]], rows: Int[Tensor, " n"], random: torch.Generator
+    ) -> list[Float[Tensor, "j n 3 h w"]]:
+        """What the learner sees of each: the views that it chooses, or all, augmented."""
+        return [self.showing.show(candidates, rows, random) for candidates in decorrupted]
 
     def act(self, rows: Int[Tensor, " n"], action: Action, step: int) -> tuple[Float[Tensor, " n"], dict[str, Tensor]]:
         """Take one action for each of the chosen images; the learner has its turn on the pairs.
@@ -107,8 +112,8 @@ class World:
             One reward an image, and the figures of the learner's turn by tag.
         """
         random = generator_at(self.seed, step, "codes", self.device)
-        pairs = self.pairs(self.images.images(rows), [action], random)
-        r, figures = self.engine.learn(pairs, step, self.turn)
+        views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)
+        r, figures = self.engine.learn(views, rows, step, self.turn)
         if r is None:
             raise ValueError("this world pays nothing: build it with a reward")
         return r[0], figures
@@ -118,8 +123,9 @@ class World:
         for step in range(steps):
             random = generator_at(self.seed, step, "warm-up", self.device)
             rows = self.rows(step)
-            pairs = self.pairs(self.images.images(rows), [self.prior(len(rows), random)], random)
-            self.engine.learn(pairs, step, Turn(rewarded=False))
+            action = self.prior(len(rows), random)
+            views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)
+            self.engine.learn(views, rows, step, Turn(rewarded=False))
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that a turn changes."""

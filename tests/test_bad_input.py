@@ -31,7 +31,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(reference, "DRAWS", 1)
     monkeypatch.setattr("env.pictures.draw", lambda sheets, path: None)
     monkeypatch.setattr("training.curves.draw", lambda history, panels, path: None)
-    monkeypatch.setattr("contrastive.evaluate.linear_accuracy", lambda *_: 0.5)
+    monkeypatch.setattr("contrastive.accuracies.linear_accuracy", lambda *_: 0.5)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

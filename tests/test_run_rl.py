@@ -175,8 +175,8 @@ def cut_in(patch: pytest.MonkeyPatch, step: int, how) -> None:
     """Let something happen in the middle of a step, once the learner has made it."""
     original = Engine.learn
 
-    def learn_then(self, pairs, now, turn):
-        result = original(self, pairs, now, turn)
+    def learn_then(self, views, rows, now, turn):
+        result = original(self, views, rows, now, turn)
         if now == step:
             how()
         return result
@@ -226,10 +226,10 @@ from env import reference
 from env.engine import Engine
 reference.DRAWS = 1
 original = Engine.learn
-def learn(self, pairs, step, turn):
+def learn(self, views, rows, step, turn):
     if step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, pairs, step, turn)
+    return original(self, views, rows, step, turn)
 Engine.learn = learn
 run_rl.main(sys.argv[1:])
 """
@@ -376,9 +376,9 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
     turns = []
     original = Engine.learn
 
-    def learn(self, pairs, step, turn):
+    def learn(self, views, rows, step, turn):
         turns.append((step, turn.rewarded))
-        return original(self, pairs, step, turn)
+        return original(self, views, rows, step, turn)
 
     monkeypatch.setattr(Engine, "learn", learn)
     run(tmp_path, "--schedule.warmup", "3", "--schedule.policy-every", "2", "--steps", "8")
@@ -391,20 +391,20 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
 def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch):
     """Nor does the learner see an unrestored image: the pairs are the generator's two views."""
     restored, learned_from = [], []
-    two_views, learn = frozen.FrozenGenerator.two_views, Engine.learn
+    restore, learn = frozen.FrozenGenerator.views, Engine.learn
 
-    def spied_views(self, corrupted, random, proposed=None):
+    def spied_views(self, corrupted, k, random, proposed=None):
         assert (corrupted.kept[corrupted.hidden.bool().expand_as(corrupted.kept)] == 0).all()
-        views = two_views(self, corrupted, random, proposed)
+        views = restore(self, corrupted, k, random, proposed)
         restored.append(views)
         return views
 
-    def spied_learn(self, pairs, *rest):
-        assert all(any(pair is views for views in restored) for pair in pairs)
-        learned_from.append(pairs[0][0])
-        return learn(self, pairs, *rest)
+    def spied_learn(self, shown, *rest):
+        assert all(any(torch.equal(each, views.transpose(0, 1)) for views in restored) for each in shown)
+        learned_from.append(shown[0])
+        return learn(self, shown, *rest)
 
-    monkeypatch.setattr(frozen.FrozenGenerator, "two_views", spied_views)
+    monkeypatch.setattr(frozen.FrozenGenerator, "views", spied_views)
     monkeypatch.setattr(Engine, "learn", spied_learn)
     run(tmp_path, "--steps", "2")
     assert len(learned_from) == 2
@@ -420,10 +420,10 @@ def planted_nan(patch: pytest.MonkeyPatch, where: str, steps: range) -> None:
     """Let some steps have views, or a reference loss, that are no numbers."""
     learn, held_out, now = Engine.learn, run_rl.System._held_out_loss, []
 
-    def spoiled_learn(self, pairs, step, turn):
+    def spoiled_learn(self, views, rows, step, turn):
         now[:] = [step]
         spoiled = float("nan") if step in steps and where == "views" else 1.0
-        return learn(self, [(v1 * spoiled, v2) for v1, v2 in pairs], step, turn)
+        return learn(self, [spoiled * v for v in views], rows, step, turn)
 
     def spoiled_loss(self, *rest):
         loss = held_out(self, *rest)

@@ -30,6 +30,19 @@ TINY = [
 ]
 
 
+def test_amp_runs_the_generator_in_bfloat16_and_leaves_the_learner_alone():
+    views = []
+    for flags in ([], ["--amp", "True"]):
+        s = system(*flags)
+        x = s.data.test.images(torch.arange(4))
+        views.append(
+            s.world.decorrupt(x, [s.world.prior(4, generator_at(0, 0, "a", CPU))], generator_at(0, 0, "c", CPU))
+        )
+        assert all(p.dtype == torch.float32 for p in s.learner.parameters())
+    difference = (views[0][0] - views[1][0]).abs()
+    assert 0 < difference.max() < 0.05
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(reference, "DRAWS", 1)
@@ -46,8 +59,9 @@ def actions(s, step):
 def by_the_loop(s, step, a):
     """As run_rl.py does it, line by line."""
     random = generator_at(s.config.seed, step, "codes", CPU)
-    x = s.data.train.images(s.world.rows(step))
-    r, _ = s.engine.learn(s.world.pairs(x, [a], random), step, Turn())
+    rows = s.world.rows(step)
+    decorrupted = s.world.decorrupt(s.data.train.images(rows), [a], random)
+    r, _ = s.engine.learn(s.world.show(decorrupted, rows, random), rows, step, Turn())
     return r[0]
 
 
@@ -125,7 +139,7 @@ def test_proposed_codes_reach_the_generator():
     alike = type(a)(a.mask, a.downsample, a.decolorize, code=a.code[:, :1].expand(-1, 2, -1))
 
     def apart(action):
-        (v1, v2) = s.world.pairs(x, [action], generator_at(0, 0, "codes", CPU))[0]
+        v1, v2 = s.world.decorrupt(x, [action], generator_at(0, 0, "codes", CPU))[0]
         return (v1 - v2).abs().mean()
 
     assert a.code.shape == (4, 2, s.generator.proposable)

@@ -67,13 +67,16 @@ class Descent:
     def precondition(self, gradient: Sequence[Tensor]) -> Sequence[Tensor]:
         """Apply Adam's diagonal to a gradient: P g with P = 1 / (sqrt(v̂) + ε), as the next step would.
 
+        Args:
+            gradient: For the module's parameters, or for the first of them.
+
         The identity before the first step, when Adam has no second moments yet.
         """
         if not self.optimizer.state:
             return gradient
         group = self.optimizer.param_groups[0]
         scaled = []
-        for parameter, g in zip(self.parameters, gradient, strict=True):
+        for parameter, g in zip(self.parameters, gradient, strict=False):
             state = self.optimizer.state[parameter]
             correction = 1 - group["betas"][1] ** state["step"]
             scaled.append(g / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"]))

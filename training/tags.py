@@ -20,6 +20,7 @@ RUN = frozenset(
         "time/data",
         "time/policy",
         "time/generator",
+        "time/views",
         "time/learner",
         "time/reward",
         "views",
@@ -49,7 +50,7 @@ PANELS = {
     "kNN accuracy (validation)": ["evaluate/knn_top1"],
     "learner's loss": ["learner/loss", "reference/loss"],
     "policy's entropy (nats an image)": ["policy/entropy"],
-    "seconds a step": ["time/data", "time/policy", "time/generator", "time/learner", "time/reward"],
+    "seconds a step": ["time/data", "time/policy", "time/generator", "time/views", "time/learner", "time/reward"],
 }
 """What curves.png shows, panel by panel."""
 

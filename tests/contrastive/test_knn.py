@@ -6,34 +6,34 @@ import pytest
 import torch
 
 from contrastive import knn
-from contrastive.knn import knn_accuracy
+from contrastive.knn import knn_accuracy, knn_classes
 
 
-def slow_accuracy(bank, bank_labels, queries, labels, k, temperature):
-    hits = 0
-    for query, label in zip(queries.double(), labels.tolist(), strict=True):
+def slow_classes(bank, bank_labels, queries, k, temperature):
+    for query in queries.double():
         cosines = [float(query @ b / query.norm() / b.norm()) for b in bank.double()]
         nearest = sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]
         votes = {}
         for i in nearest:
             voted = int(bank_labels[i])
             votes[voted] = votes.get(voted, 0.0) + math.exp(cosines[i] / temperature)
-        hits += max(votes, key=votes.get) == label
-    return hits / len(queries)
+        yield max(votes, key=votes.get)
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.1), (20, 5.0), (500, 0.5)])
-def test_accuracy_equals_a_naive_loop(monkeypatch, k, temperature):
+def test_classes_and_accuracy_equal_a_naive_loop(monkeypatch, k, temperature):
     monkeypatch.setattr(knn, "QUERIES_AT_ONCE", 16)  # several chunks
     generator = torch.Generator().manual_seed(k)
     bank, queries = torch.randn(60, 4, generator=generator), torch.randn(50, 4, generator=generator)
     # Classes depend on the features, so that the vote is neither chance nor perfect.
     bank_labels, labels = (5 + 2 * (x[:, 0] > 0) + (x[:, 1] > 0.3) for x in (bank, queries))
-    fast = knn_accuracy(bank, bank_labels, queries, labels, k, temperature)
-    assert fast.shape == ()
-    slow = slow_accuracy(bank, bank_labels, queries, labels, k, temperature)
-    assert fast.item() == pytest.approx(slow)
-    assert 0.2 < slow < 1
+    slow = list(slow_classes(bank, bank_labels, queries, k, temperature))
+    assert knn_classes(bank, bank_labels, queries, k, temperature).tolist() == slow
+    accuracy = knn_accuracy(bank, bank_labels, queries, labels, k, temperature)
+    assert accuracy.shape == ()
+    hits = sum(guess == label for guess, label in zip(slow, labels.tolist(), strict=True))
+    assert accuracy.item() == pytest.approx(hits / len(queries))
+    assert 0.2 < accuracy < 1
 
 
 def test_own_bank_is_recognized_and_wrong_labels_are_not():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from contrastive.linear_probe import linear_accuracy
+from contrastive.linear_probe import linear_accuracy, linear_classes
 
 
 def features_and_labels(n, seed, noise=0.3):
@@ -32,3 +32,12 @@ def test_one_class_alone_is_refused():
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="class"):
         linear_accuracy(x, torch.zeros(10, dtype=torch.long), x, torch.zeros(10, dtype=torch.long))
+
+
+def test_accuracy_is_the_share_of_classes_that_are_right():
+    (train, y), (test, z) = features_and_labels(200, 0, noise=1.0), features_and_labels(100, 1, noise=1.0)
+    guess = linear_classes(train, 7 + y, test)  # classes need not begin at 0
+    assert set(guess.tolist()) == {7, 8, 9}
+    share = (guess == 7 + z).double().mean().item()
+    assert linear_accuracy(train, y, test, z) == share
+    assert 0.5 < share < 1

@@ -17,16 +17,29 @@ def sheet():
     mask = torch.zeros(N, 4, 4, dtype=torch.bool)
     mask[0, 1, 2] = True
     action = Action(mask, torch.tensor([0, 1, 2]), torch.tensor([False, False, True]))
-    return Sheet(x, corrupt(x, action), view1, view2)
+    return Sheet(x, corrupt(x, action), torch.stack([view1, view2]))
 
 
 def test_the_grid_has_a_row_for_each_stage_and_a_column_for_each_image(sheet):
     grid = sheet.grid()
     assert grid.shape == (3, 5 * 17 + 1, N * 17 + 1)
-    for row, images in enumerate((sheet.image, None, None, sheet.view1, sheet.view2)):
+    for row, images in enumerate((sheet.image, None, None, *sheet.views)):
         for column in range(N if images is not None else 0):
             tile = grid[:, row * 17 + 1 : row * 17 + 17, column * 17 + 1 : column * 17 + 17]
             assert torch.equal(tile, images[column]), (row, column)
+
+
+def test_what_the_learner_is_shown_follows_and_many_views_are_cut_short(sheet):
+    many = Sheet(sheet.image, sheet.corrupted, sheet.views[[0, 1] * 3], shown=sheet.views.flip(0))
+    assert list(many.rows()) == [
+        "image",
+        "mask",
+        "corrupted",
+        *(f"view {k}" for k in range(1, 5)),
+        "shown 1",
+        "shown 2",
+    ]
+    assert torch.equal(many.rows()["shown 1"], sheet.views[1])
 
 
 def test_hidden_pixels_are_white_in_the_mask_and_striped_in_the_corrupted_image(sheet):

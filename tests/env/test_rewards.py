@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
+from contrastive.losses import ntxent
 from torch import nn
 from torch.func import jvp
 
-from configs.reward import RewardConfig
 from configs.contrastive import ContrastiveConfig
+from configs.reward import RewardConfig
 from contrastive.encoder import Learner
-from contrastive.ntxent import ntxent
 from env import rewards
 from env.engine import Engine, Turn
 from env.reference import Reference
@@ -123,24 +123,24 @@ def learner():
 def pairs(n, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 3, 16, 16, generator=generator)
-    return [(x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1) for _ in range(2)]
+    return torch.stack([(x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1) for _ in range(2)])
 
 
 def engine_for(learner, reward, rate=1e-3):
     def held_out(net, first, second):
         net.eval()
-        loss = ntxent(*net(torch.cat([first, second])).chunk(2), 0.2).mean()
+        loss = ntxent(net(torch.cat([first, second])).unflatten(0, (2, -1)), 0.2).mean()
         net.train()
         return loss
 
     reference = Reference(*pairs(24, 7), batch=24, seed=0)
-    contrast = lambda a, b: ntxent(a, b, 0.2)  # noqa: E731
+    contrast = lambda u, rows: ntxent(u, 0.2)  # noqa: E731
     return Engine(learner, Descent(learner, rate), contrast, reference, held_out, reward, lambda: torch.tensor(0.5))
 
 
 def learn(engine, step=0, rewarded=True, watched=False, n=16, compared=1):
-    of_each = [tuple(pairs(n, 100 + step + 1000 * k)) for k in range(compared)]
-    return engine.learn(of_each, step, Turn(1.0, rewarded, watched))
+    of_each = [pairs(n, 100 + step + 1000 * k) for k in range(compared)]
+    return engine.learn(of_each, torch.arange(n), step, Turn(1.0, rewarded, watched))
 
 
 def snapshot(module):
@@ -205,14 +205,13 @@ def test_the_image_reward_foretells_the_slope_that_the_engine_measures():
         learn(engine, step)
     learner.double()
     weights = list(learner.parameters())
-    views = [v.double() for v in pairs(16, 5)]
-    held = [v.double() for v in pairs(24, 7)]
-    loss = ntxent(*learner(torch.cat(views)).chunk(2), 0.2).mean()
+    views, held = pairs(16, 5).double(), pairs(24, 7).double()
+    loss = ntxent(learner(views.flatten(0, 1)).unflatten(0, (2, -1)), 0.2).mean()
     step_direction = torch.autograd.grad(loss, weights)
 
     def held_out():
         learner.eval()
-        value = ntxent(*learner(torch.cat(held)).chunk(2), 0.2).mean()
+        value = ntxent(learner(held.flatten(0, 1)).unflatten(0, (2, -1)), 0.2).mean()
         learner.train()
         return value
 
@@ -346,7 +345,7 @@ def test_the_engine_descends(learner):
     views = pairs(16, 1)
     levels = []
     for _ in range(12):
-        _, figures = engine.learn([tuple(views)], 0, Turn(rewarded=False))
+        _, figures = engine.learn([views], torch.arange(16), 0, Turn(rewarded=False))
         levels.append(figures["learner/loss"].item())
     assert levels[-1] < levels[0] - 0.1
     assert isinstance(learner, nn.Module)
@@ -376,12 +375,12 @@ def test_prediction_gain_is_the_decrease_on_the_very_pairs(learner):
     engine = engine_for(learner, PredictionGain(), rate=3e-3)
     before = snapshot(learner)
     r, figures = learn(engine)
-    views = torch.cat(pairs(16, 100))
+    views = pairs(16, 100).flatten(0, 1)
     fresh = Learner(ContrastiveConfig(width=8, projection=16), 16)
     levels = []
     for state in (before, snapshot(learner)):
         fresh.load_state_dict(state)
-        levels.append(ntxent(*fresh(views).chunk(2), 0.2).detach())
+        levels.append(ntxent(fresh(views).unflatten(0, (2, -1)), 0.2).detach())
     assert torch.allclose(r[0], levels[0] - levels[1], atol=1e-5)
     assert r.mean() > 0.01  # a step helps its own pairs
     assert levels[0].mean().item() == pytest.approx(figures["learner/loss"].item(), abs=1e-6)
@@ -391,13 +390,13 @@ def test_prediction_gain_is_the_decrease_on_the_very_pairs(learner):
 def test_compared_corruptions_are_paid_as_if_each_had_come_first(learner, name):
     """The second pairs' rewards equal what they get when they come first, from the same learner."""
     before = snapshot(learner)
-    second = tuple(pairs(16, 1100))
-    both = [tuple(pairs(16, 100)), second]
+    second = pairs(16, 1100)
+    both = [pairs(16, 100), second]
     paid = []
     for shown in (both, [second]):
         learner.load_state_dict(before)
         reward = rewards.build(RewardConfig(name=name), list(learner.parameters()), 1.0, CPU)
-        r, _ = engine_for(learner, reward).learn(shown, 0, Turn())
+        r, _ = engine_for(learner, reward).learn(shown, torch.arange(16), 0, Turn())
         paid.append(r)
     assert paid[0].shape == (2, 16)
     # Not exactly: the running statistics behind the reference gradient have seen the first pairs, which differ.

@@ -1,0 +1,104 @@
+"""Does a corruption that changes little to the eye help classification less than one that changes much?
+
+The original notes' question about downsampling. One run a kind of corruption, the policy fixed, everything else equal;
+beside the accuracies: how alike the two views of an image are to the eye (structural similarity, 1 = equal), to the
+learner before it has learned (first steps) and to the learner that was trained on them (last steps). Expert
+augmentation is off, so that the views differ by corruption and codes alone.
+
+    python benchmarks/downsampling.py --data digits cifar10 --jobs 2
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rows import SETS, Results, curve, mean, options, results, spread
+
+FOLDER = Path("runs/downsampling")
+EYE = 500
+"""Validation images behind the similarity to the eye."""
+KINDS = {
+    "none": ("0", "0", ("0", "0")),
+    "x2": ("0", "0", ("1", "0")),
+    "x4": ("0", "0", ("0", "1")),
+    "mask 30 %": ("0.3", "0", ("0", "0")),
+    "mask 60 %": ("0.6", "0", ("0", "0")),
+    "gray": ("0", "1", ("0", "0")),
+    "gray x4": ("0", "1", ("0", "1")),
+    "gray mask 60 %": ("0.6", "1", ("0", "0")),
+}
+"""Mask ratio, P(gray), P(x2) and P(x4) by kind of corruption."""
+
+
+def flags(kind: str) -> list[str]:
+    """Of run_rl.py, for a policy that always does this."""
+    mask, gray, downsample = KINDS[kind]
+    fixed = ["--policy", "random", "--reward", "none", "--policy.mask-ratio", mask, "--policy.decolorize", gray]
+    return [*fixed, "--policy.downsample", *downsample, "--augment.strength", "0"]
+
+
+def to_the_eye(kind: str, name: str) -> float:
+    """Structural similarity of the two views of an image, mean over validation images."""
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    from configs.reading import read
+    from configs.run import RunConfig
+    from env.corruption import corrupt
+    from system import System
+    from training.seeding import generator_at
+
+    cpu = torch.device("cpu")
+    s = System(read(RunConfig, [*SETS[name], *flags(kind)], prog="downsampling", description=""), cpu)
+    x, random = s.data.validation.spread(EYE), generator_at(0, 0, "eye", cpu)
+    v1, v2 = s.generator.two_views(corrupt(x, s.policy(x).sample(random)), random)
+    return float(ssim(v1, v2, data_range=1.0))
+
+
+def draw(found: dict[str, Results], alike: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """For each image set: accuracy over likeness, to the eye, to the untrained and to the trained learner."""
+    figure = Figure(figsize=(12, 3.7 * len(found)), layout="constrained")
+    for line, (name, here) in zip(figure.subplots(len(found), 3, squeeze=False), found.items(), strict=True):
+        for axes, judge in zip(line, ("eye", "start", "end"), strict=True):
+            for kind, runs in here.items():
+                values = [100 * run["knn_top1"] for run in runs]
+                bar = statistics.stdev(values) if len(values) > 1 else 0.0
+                x, y = alike[name][kind][judge], statistics.mean(values)
+                axes.errorbar([x], [y], [bar], fmt="o", capsize=3)
+                axes.annotate(kind, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            axes.margins(x=0.2)
+            who = {"eye": "structural similarity", "start": "the untrained learner", "end": "the trained learner"}
+            axes.set_xlabel(f"likeness of the two views: {who[judge]}")
+        line[0].set_ylabel(f"{name}: kNN (%)")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run what is missing, draw, print the tables and one JSON line."""
+    chosen = options(str(__doc__), seeds=3, sets=True)
+    found: dict[str, Results] = {}
+    alike: dict[str, dict[str, dict[str, float]]] = {}
+    figures: dict[str, float] = {}
+    for name in chosen.data:
+        rows = {kind: [*SETS[name], *flags(kind)] for kind in KINDS}
+        found[name] = here = results(FOLDER / name, rows, chosen)
+        alike[name] = {}
+        print(f"\n| {name} | alike: eye | alike: untrained | alike: trained | kNN (%) | linear (%) | seeds |")
+        print("|---|---|---|---|---|---|---|")
+        for kind, runs in sorted(here.items(), key=lambda item: -mean(item[1], "knn_top1")):
+            curves = [curve(FOLDER / name, kind, seed, "learner/positive_similarity") for seed in range(len(runs))]
+            ends = {"start": statistics.mean(c[0] for c in curves), "end": statistics.mean(c[-1] for c in curves)}
+            alike[name][kind] = seen = {"eye": to_the_eye(kind, name), **ends}
+            knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
+            print(
+                f"| {kind} | {seen['eye']:.2f} | {seen['start']:.2f} | {seen['end']:.2f} | {knn} | {linear} "
+                f"| {len(runs)} |"
+            )
+            figures[f"{name}_{kind}_knn"] = mean(runs, "knn_top1")
+    draw(found, alike, Path("docs/downsampling.png"))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

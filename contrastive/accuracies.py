@@ -1,0 +1,62 @@
+"""What a task downstream could get from the frozen features: accuracies within a run, and classes one by one."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contrastive.encoder import Learner
+from contrastive.features import features
+from contrastive.knn import knn_accuracy
+from contrastive.linear_probe import linear_accuracy
+from env.images import ImageSet
+
+BANK, QUERIES = 5000, 2000
+"""Most training and test images behind a run's accuracies, evenly spread over the sets."""
+
+
+def knn_top1(learner: Learner, train: ImageSet, asked: ImageSet) -> Float[Tensor, ""]:
+    """KNN accuracy of the frozen features in [0, 1], on the device.
+
+    Args:
+        learner: Left as it was.
+        train: Bank of the vote; at most `BANK` images of it.
+        asked: What is classified; at most `QUERIES` images of it.
+    """
+    train, asked = train.thinned(BANK), asked.thinned(QUERIES)
+    known, unknown = features(learner, train.images()), features(learner, asked.images())
+    return knn_accuracy(known, train.labels, unknown, asked.labels)
+
+
+def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, float]:
+    """Measure what a task downstream could get from the frozen features, on as many images as `knn_top1`.
+
+    Args:
+        learner: Left as it was.
+        train: Bank of the kNN vote, training set of the linear probe.
+        test: What both are tested on.
+
+    Returns:
+        `knn_top1` and `linear_top1`, in [0, 1].
+    """
+    train, test = train.thinned(BANK), test.thinned(QUERIES)
+    bank, queries = features(learner, train.images()), features(learner, test.images())
+    return {
+        "knn_top1": knn_accuracy(bank, train.labels, queries, test.labels).item(),
+        "linear_top1": linear_accuracy(bank, train.labels, queries, test.labels),
+    }
+
+
+def confusion(labels: Int[Tensor, " n"], predicted: Int[Tensor, " n"], classes: int) -> Int[Tensor, "c c"]:
+    """Count how often images of each class (row) were taken for each class (column).
+
+    Args:
+        labels: True classes, 0 to `classes` - 1.
+        predicted: What they were taken for.
+        classes: How many there are.
+    """
+    return torch.bincount(labels * classes + predicted, minlength=classes * classes).view(classes, classes)
+
+
+def class_accuracies(counts: Int[Tensor, "c c"]) -> Float[Tensor, " c"]:
+    """Share of each class's images that a `confusion` counts as recognized; NaN for a class without images."""
+    return counts.diagonal() / counts.sum(dim=1)

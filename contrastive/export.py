@@ -1,0 +1,199 @@
+"""Export of a learned backbone: `python -m contrastive.export runs/NAME`.
+
+`backbone.safetensors` is a plain state dict of torchvision or timm, `backbone.json` its card, which tells how to load
+it; `backbone.onnx` is a program. Nothing in them runs code when loaded, and none needs this project, except that the
+weights of the encoder small are loaded by its code.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from configs.backbone import BackboneConfig
+from configs.errors import UsageError, as_program
+from configs.reading import read
+from contrastive import backbones, portable, trained
+from contrastive.encoder import Learner
+from training.atomic import explained, write_atomically
+from training.provenance import provenance
+from training.seeding import seeded
+
+WEIGHTS, CARD, ONNX = "backbone.safetensors", "backbone.json", "backbone.onnx"
+FORMAT = 1
+"""Raised when a card of this version could no longer be read."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file of an export.
+
+    Attributes:
+        content: Its bytes.
+        parity: Largest difference from the backbone's features, as a share of the largest, by batch size; empty for the
+            weights, which are compared bit for bit.
+    """
+
+    content: bytes
+    parity: Mapping[str, float] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """What the card says of it."""
+        entry = {"sha256": _sha256(self.content), "bytes": len(self.content)}
+        return entry | ({"parity": dict(self.parity)} if self.parity else {})
+
+
+def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = False) -> Path:
+    """Write a learner's backbone and its card, each compared with the learner before it is written.
+
+    Each file is written whole or not at all, the card last.
+
+    Args:
+        learner: On any device, in any mode; left as it is.
+        folder: Where the files go; made if missing. An ONNX file of an earlier backbone is removed.
+        about: What to tell about it (run, data, steps, accuracies); anything JSON can hold.
+        onnx: Write `backbone.onnx`, too.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        RuntimeError: If what was read back gives other features.
+        UsageError: If the weights are not finite, the backbone cannot be traced, ONNX is not installed, or the file
+            system refuses.
+    """
+    _export(learner, folder, about, onnx)
+    return folder / WEIGHTS
+
+
+def _export(learner: Learner, folder: Path, about: Mapping[str, Any], onnx: bool) -> dict[str, Written]:
+    if onnx:
+        portable.require_onnx()
+    backbone = copy.deepcopy(learner.encoder).cpu().eval()
+    files = {WEIGHTS: _weights(learner, backbone)}
+    if onnx:
+        content = portable.as_onnx(backbone, learner.image_size)
+        files[ONNX] = Written(content, portable.parity(backbone, learner.image_size, portable.run_onnx(content)))
+    card = _card(learner, backbone, files, about)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not onnx:
+            (folder / ONNX).unlink(missing_ok=True)
+    for name, file in files.items():
+        write_atomically(folder / name, file.content)
+    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    return files
+
+
+def _weights(learner: Learner, backbone: nn.Module) -> Written:
+    """The weights as a safetensors file, of which a fresh backbone was made that gives the same features."""
+    state = {name: value.contiguous() for name, value in backbone.state_dict().items()}
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise UsageError(f"the backbone's weights {name} hold NaN or infinity: export an earlier checkpoint")
+    content = safetensors.torch.save(state)
+    with seeded(0, "export"):
+        fresh = backbones.build(learner.config.encoder, learner.config.width, learner.image_size)
+    fresh.load_state_dict(safetensors.torch.load(content))
+    images = portable.random_images(learner.image_size, 8)
+    with torch.no_grad():
+        before, after = (portable.Portable(network.eval())(images) for network in (backbone, fresh))
+    if not torch.equal(before, after):
+        raise RuntimeError("the exported backbone's features differ from the learner's")
+    return Written(content)
+
+
+def _card(
+    learner: Learner, backbone: nn.Module, files: Mapping[str, Written], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a stranger needs to know to use the files."""
+    name, size = learner.config.encoder, learner.image_size
+    versions = provenance()["versions"] | (
+        {"timm": metadata.version("timm")} if name.startswith(backbones.TIMM) else {}
+    )
+    return {
+        "format": FORMAT,
+        "encoder": name,
+        "image_size": size,
+        "any_size": not (name == backbones.SMALL or backbones.takes_one_size(backbone)),
+        "stem": "cifar" if backbones.has_cifar_stem(backbone) else "its own",
+        "features": learner.feature_length,
+        "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "input": f"n x 3 x {size} x {size}, RGB floats in [0, 1]: {WEIGHTS} takes (x - mean) / std, "
+        f"{ONNX} takes x, named {portable.INPUT}, and gives {portable.OUTPUT}",
+        "load": _how_to_load(learner, backbone),
+        "versions": versions,
+        "files": {file: written.entry() for file, written in files.items()},
+        "about": dict(about),
+    }
+
+
+def _how_to_load(learner: Learner, backbone: nn.Module) -> list[str]:
+    """Lines of Python that end in features of `images` in [0, 1]."""
+    if learner.config.encoder == backbones.SMALL:
+        library, make = "contrastive.backbones", [f"small({learner.config.width}, {learner.image_size})"]
+    elif learner.config.encoder.startswith(backbones.TIMM):
+        library, make = "timm", [f"create_model({_arguments(learner)})"]
+    else:
+        library, make = "torchvision", [f"models.get_model({_arguments(learner)})", *_surgery(backbone)]
+    make[0] = f"net = {library}.{make[0]}"
+    read = f'net.load_state_dict(safetensors.torch.load_file("{WEIGHTS}"))'
+    imports = [f"import {package}" for package in ("safetensors.torch", "torch", library)]
+    return [*imports, *make, read, "features = net.eval()(2 * images - 1)"]
+
+
+def _arguments(learner: Learner) -> str:
+    """What the library's function was given."""
+    name = learner.config.encoder
+    given = backbones.options(name, learner.image_size).items()
+    return ", ".join([f'"{name.removeprefix(backbones.TIMM)}"', *(f"{key}={value}" for key, value in given)])
+
+
+def _surgery(backbone: nn.Module) -> list[str]:
+    """What was done to torchvision's model."""
+    stem = ["net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)", "net.maxpool = torch.nn.Identity()"]
+    head = f'net.set_submodule("{backbones.head_name(backbone)}", torch.nn.Identity())'
+    return [*(stem if backbones.has_cifar_stem(backbone) else []), head]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _table(files: Mapping[str, Written]) -> str:
+    """What was written: sizes, and the worst difference from the backbone."""
+    lines = [f"{'file':20s} {'bytes':>11s}  {'largest difference':18s}  sha256"]
+    for name, file in files.items():
+        worst = f"{max(file.parity.values()):.1e}" if file.parity else "none"
+        lines.append(f"{name:20s} {len(file.content):11,d}  {worst:18s}  {_sha256(file.content)[:16]}...")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Read the run's learner, write its backbone, print what was written."""
+    config = read(BackboneConfig, argv, prog="python -m contrastive.export", description=str(BackboneConfig.__doc__))
+    found = trained.load(config.run, torch.device("cpu"))
+    run = found.config
+    about = {
+        "run": config.run.resolve().name,
+        "steps": found.step,
+        "seed": run.seed,
+        "data": run.data.name,
+        "policy": run.policy.name,
+        "reward": run.reward.name,
+        "loss": run.contrastive.loss,
+    }
+    files = _export(found.learner, config.out, about, config.onnx)
+    print(f"{config.out}: {CARD} and\n{_table(files)}")
+
+
+if __name__ == "__main__":
+    as_program("contrastive.export", main, "give the same command again")
