@@ -16,11 +16,12 @@ from torch import Tensor
 from configs.errors import as_program
 from configs.reading import read
 from configs.run import RunConfig
+from contrastive import export as backbone_export
 from contrastive.accuracies import QUERIES, accuracies
 from env import pictures
 from env.distribution import CorruptionDistribution
 from env.engine import Turn
-from policy import export
+from policy import export as policy_export
 from policy.reinforce import ratio_penalty
 from policy.unlearned import Unlearned
 from system import System
@@ -110,7 +111,7 @@ def rates(pi: CorruptionDistribution, learns: bool) -> dict[str, Tensor]:
 
 
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
-    """Measure on the test images, write pictures, the exported policy and summary.json; returns the summary."""
+    """Measure on the test images, write pictures, exported policy and backbone, and summary.json; returns the summary."""
     with torch.no_grad():
         final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES)), False).items()}
     untrained = accuracies(s.new_learner(), s.data.train, s.data.test)
@@ -145,9 +146,11 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "alarms": s.alarms.raised,
     }
     path = run.folder.path
+    data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
+    about = {"run": path.name, "data": data, **summary}
+    backbone_export.export(s.learner, path, about)
     if not isinstance(s.policy, Unlearned):
-        data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
-        export.export(s.policy, path, {"run": path.name, "data": data, **summary})
+        policy_export.export(s.policy, path, about)
     pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
     run.folder.write_json("summary.json", summary)

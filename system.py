@@ -19,6 +19,7 @@ from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
 from contrastive.accuracies import knn_top1
+from contrastive.backbones import takes_one_size
 from contrastive.encoder import Learner
 from contrastive.features import evaluating
 from contrastive.views import Choice
@@ -191,6 +192,11 @@ class System:
     def _showing(self) -> Showing:
         """From degraded images to what the learner sees."""
         config, strength = self.config, self.config.augment_strength
+        if config.views.chooses and config.views.scoring_scale > 1 and takes_one_size(self.learner.encoder):
+            raise UsageError(
+                f"--views.scoring-scale {config.views.scoring_scale}: the encoder {config.contrastive.encoder} takes "
+                "images of one size alone. Leave it at 1"
+            )
         return Showing(
             self.generator.views,
             config.views.drawn,

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from configs.contrastive import ContrastiveConfig
 from configs.errors import UsageError
 from contrastive import losses
-from contrastive.negatives import own_similarities
 from contrastive.spherical import Spherical
 
 LARGEST_EXPONENT = 80
@@ -64,8 +63,3 @@ class Contrast(nn.Module):
                 return losses.cosine_pull(u, c.temperature, c.pull)
             case "spherical":
                 return self.spherical(u, rows)
-
-
-def positive_similarity(u: Float[Tensor, "k n d"]) -> Float[Tensor, ""]:
-    """Mean cosine similarity over all pairs of views of an image, and over images; unit vectors, k at least 2."""
-    return own_similarities(u)[1:].mean()

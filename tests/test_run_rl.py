@@ -101,6 +101,7 @@ def test_the_folder_holds_all_that_is_promised(whole):
     names = {path.name for path in whole.iterdir()}
     promised = {"config.yaml", "provenance.json", "checkpoints", "metrics.jsonl", "summary.json"}
     promised |= {"policy.safetensors", "policy.json", "views.png", "curves.png"}
+    promised |= {"backbone.safetensors", "backbone.json"}
     assert promised <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not any(name.endswith(".partial") for name in names)

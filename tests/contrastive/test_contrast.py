@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from configs.contrastive import ContrastiveConfig, LossName
 from configs.errors import UsageError
 from contrastive import losses
-from contrastive.contrast import Contrast, positive_similarity
+from contrastive.contrast import Contrast
 
 IMAGES = 20
 ROWS = torch.tensor([4, 17, 0, 9])
@@ -70,10 +70,3 @@ def test_a_loss_runs_under_functional_call():
     other = {"spherical.weight": torch.randn(IMAGES, 8)}
     changed = torch.func.functional_call(module, other, (views(2), ROWS))
     assert not torch.allclose(changed, module(views(2), ROWS))
-
-
-@pytest.mark.parametrize("k", [2, 3])
-def test_positive_similarity_is_the_mean_over_all_pairs_of_an_images_views(k):
-    u = views(k)
-    pairs = [F.cosine_similarity(u[a], u[b], dim=1) for a in range(k) for b in range(a)]
-    assert torch.allclose(positive_similarity(u), torch.stack(pairs).mean())

@@ -65,7 +65,7 @@ def supcon_out(u, a, i, positives):
 def stablerep(u, a, i, positives):
     """H(p, q): p the normalized indicator of matches, q the softmax over all candidates."""
     candidates = others(u, a, i)
-    match = np.array([float(any(x is p or np.shares_memory(x, p) for p in positives)) for x in candidates])
+    match = np.array([float(any(np.shares_memory(x, p) for p in positives)) for x in candidates])
     logits = np.array([float(u[a, i] @ x) / T for x in candidates])
     q = np.exp(logits - logits.max())
     return -(match / match.sum()) @ np.log(q / q.sum())

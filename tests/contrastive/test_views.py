@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from contrastive.contrast import Contrast
-from contrastive.losses import ntxent
 
 from configs.contrastive import ContrastiveConfig
 from configs.views import ViewsConfig
+from contrastive.contrast import Contrast
 from contrastive.encoder import Learner
+from contrastive.losses import ntxent
 from contrastive.views import Choice, highest_loss, least_similar
 
 K, N = 4, 6

@@ -5,15 +5,15 @@ import math
 
 import pytest
 import torch
-from contrastive.losses import ntxent
 from torch import nn
 from torch.func import jvp
 
 from configs.contrastive import ContrastiveConfig
 from configs.reward import RewardConfig
 from contrastive.encoder import Learner
+from contrastive.losses import ntxent
 from env import rewards
-from env.engine import Engine, Turn
+from env.engine import Engine, Turn, positive_similarity
 from env.reference import Reference
 from env.rewards import (
     Accuracy,
@@ -411,3 +411,10 @@ def test_other_corruptions_leave_the_learners_step_as_it_is(learner):
         learn(engine_for(learner, Level(1.0)), compared=compared)
         ends.append(snapshot(learner))
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_positive_similarity_is_the_mean_over_all_pairs_of_an_images_views(k):
+    u = torch.nn.functional.normalize(torch.randn(k, 4, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    pairs = [(u[a] * u[b]).sum(dim=-1) for a in range(k) for b in range(a)]
+    assert torch.allclose(positive_similarity(u), torch.stack(pairs).mean(), atol=1e-6)
