@@ -1,5 +1,7 @@
 """What each encoder costs: parameters, features, one training step of the learner on 64 images of 32 pixels.
 
+Run with, for example:
+
     python benchmarks/encoders.py --threads 1
 """
 
@@ -36,7 +38,8 @@ def main() -> None:
 
     torch.set_num_threads(chosen.threads)
     cuda = chosen.device == "cuda"
-    print("| encoder | parameters (M) | features | a step (s) | kept for the backward pass (MiB) |\n|---|---|---|---|---|")
+    print("| encoder | parameters (M) | features | a step (s) | kept for the backward pass (MiB) |")
+    print("|---|---|---|---|---|")
     seconds: dict[str, float] = {}
     for row in chosen.encoders:
         name, _, chunk = row.partition(", chunk ")
@@ -59,10 +62,10 @@ def main() -> None:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         seconds[row] = statistics.median(times[1:])
-        parameters = sum(p.numel() for p in learner.parameters()) / 1e6
+        millions = sum(p.numel() for p in learner.parameters()) / 1e6
+        mebibytes = max(kept, 0) / 2**20
         print(
-            f"| {row} | {parameters:.1f} | {learner.feature_length} | {seconds[row]:.2f} | {max(kept, 0) / 2**20:.0f} |",
-            flush=True,
+            f"| {row} | {millions:.1f} | {learner.feature_length} | {seconds[row]:.2f} | {mebibytes:.0f} |", flush=True
         )
     print(json.dumps({f"{row}_seconds": value for row, value in seconds.items()}))
 
