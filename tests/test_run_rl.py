@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -202,8 +204,10 @@ def crashed():
         ["--reward", "loss-slope", "--reward.baseline", "critic", "--reward.scaling", "quantiles"],
         ["--reward", "adversarial", "--reward.baseline", "table"],
         ["--reward", "loss-slope", "--algorithm", "ppo"],
+        ["--views", "all", "--views.count", "3", "--loss", "spherical", "--augment.strength", "0.5"],
+        ["--views", "hard", "--contrastive.chunk", "4", "--reward.reference.kind", "expert"],
     ],
-    ids=["reference-image", "literal", "reference-batch", "critic", "table", "ppo"],
+    ids=["reference-image", "literal", "reference-batch", "critic", "table", "ppo", "spherical", "hard"],
 )
 def test_a_cut_run_ends_where_an_uncut_one_ends(tmp_path, quick, flags):
     uncut = run(tmp_path / "uncut", *flags)
@@ -306,6 +310,43 @@ def test_every_policy_and_estimator_learns_and_is_exported(tmp_path, quick, flag
     assert all(value.isfinite().all() for value in moved.values())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {"reward/raw", "policy/mask_ratio", "policy/entropy"} <= set().union(*rows)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--views", "most-different", "--views.scoring-scale", "2", "--views.scoring-bfloat16", "True"],
+        ["--views", "hard", "--reward.baseline", "rloo:2"],
+        ["--views", "all", "--loss", "paper", "--algorithm", "a2c"],
+        ["--policy", "latent", "--views", "policy"],
+        ["--contrastive.encoder", "mobilenet_v3_small", "--augment.strength", "1", "--augment.crop", "edge"],
+        ["--policy", "none", "--reward", "none", "--data.size", "32", "--augment.strength", "1"],
+    ],
+    ids=["most-different", "hard", "all", "policy", "mobilenet", "simclr"],
+)
+def test_views_losses_and_encoders_meet_in_a_run(tmp_path, quick, flags):
+    fill = ["--generator", "noise"] if "--data.size" in flags else []  # no generator is shipped for digits of that size
+    folder = run(tmp_path, *flags, *fill)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert math.isfinite(summary["seconds"])
+    assert summary["views"] == dict(pairwise(flags)).get("--views", "auto")
+    backbone = safetensors.torch.load_file(folder / "backbone.safetensors")
+    trained = learned(folder)
+    name = next(name for name in backbone if name.endswith("weight"))
+    assert torch.equal(backbone[name], trained[f"{summary['steps']}/learner/encoder.{name}"])
+
+
+def test_the_learner_sees_as_many_views_as_asked(tmp_path, quick, monkeypatch):
+    shapes, original = [], Engine.learn
+
+    def learn(self, views, *rest):
+        shapes.append(tuple(views[0].shape[:2]))
+        return original(self, views, *rest)
+
+    monkeypatch.setattr(Engine, "learn", learn)
+    run(tmp_path / "all", "--views", "all", "--views.count", "3", "--steps", "1")
+    run(tmp_path / "hard", "--views", "hard", "--views.count", "3", "--steps", "1")
+    assert shapes == [(3, 16), (2, 16)]
 
 
 def test_a_budget_hides_exactly_its_share(tmp_path, quick):
