@@ -32,7 +32,7 @@ from contrastive.knn import knn_classes
 from contrastive.linear_probe import linear_classes
 from contrastive.rank import rankme
 from contrastive.table import FIGURES, by_class, class_table, table
-from contrastive.trained import CHECKPOINTS, Trained
+from contrastive.trained import Trained
 from contrastive.trained import load as load_trained
 from env.augment.expert import Expert
 from env.images import ImageSet, load
@@ -70,10 +70,6 @@ class Evaluation:
     classes: tuple[str, ...]
     bank: ImageSet
     asked: ImageSet
-
-    def checkpoint(self) -> Path:
-        """The file that the learner comes from."""
-        return self.config.run / CHECKPOINTS / f"step_{self.trained.step:08d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ def report(e: Evaluation, measured: Measured, argv: list[str]) -> dict[str, Any]
         "command": command_of(argv),
         "run": config.run.resolve().name,
         "step": e.trained.step,
-        "checkpoint": str(e.checkpoint()),
+        "checkpoint": str(e.trained.path),
         "learner_sha256": digest(e.trained.learner),
         "data": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(e.data).items()},
         "split": config.split,
@@ -240,7 +236,7 @@ def measured_on(e: Evaluation, measured: Measured) -> str:
     """One paragraph: which learner, on which images, how."""
     config, lengths = e.config, measured.lengths
     return (
-        f"Learner of {config.run.resolve().name} at step {e.trained.step} ({e.checkpoint().name}): "
+        f"Learner of {config.run.resolve().name} at step {e.trained.step} ({e.trained.path.name}): "
         f"{lengths['features']} features, {lengths['projections']} projections. {len(e.asked)} {config.split} images "
         f"of {e.data.name}, {e.data.size} × {e.data.size}; {len(e.bank)} training images behind kNN (k = {config.k}, "
         f"T = {config.temperature:g}) and linear probe. Pairs of alignment: {min(len(e.asked), PAIRS)} images, "

@@ -26,11 +26,13 @@ class Trained:
         config: The run's settings.
         learner: In evaluation mode; its parameters still take gradients.
         step: Learner steps done.
+        path: The checkpoint that it comes from.
     """
 
     config: RunConfig
     learner: Learner
     step: int
+    path: Path
 
 
 def load(folder: Path, device: torch.device) -> Trained:
@@ -59,7 +61,7 @@ def load(folder: Path, device: torch.device) -> Trained:
     with seeded(config.seed, "learner"):
         learner = Learner(config.contrastive, config.data.size)
     checkpoint.load_into(learner, weights, f"{saved.path}: learner")
-    return Trained(config, learner.to(device).eval(), saved.step)
+    return Trained(config, learner.to(device).eval(), saved.step, saved.path)
 
 
 def _settings(folder: Path) -> RunConfig:

@@ -8,7 +8,7 @@ from configs.contrastive import ContrastiveConfig
 from configs.errors import UsageError
 from contrastive import backbones
 from contrastive.encoder import Learner, simclr_projector
-from contrastive.features import evaluating, features
+from contrastive.features import evaluating
 
 
 @pytest.fixture
@@ -52,35 +52,6 @@ def test_features_tell_where_a_stroke_is(learner):
 def test_memory_format_of_the_input_is_no_concern_of_the_caller(learner):
     x = images(6)
     assert torch.equal(learner(x), learner(x.contiguous(memory_format=torch.channels_last)))
-
-
-def test_training_moves_the_buffers_and_features_do_not(learner):
-    before = snapshot(learner)
-    learner.projector.eval()  # a mixed mode must come back as it was
-    modes = [part.training for part in learner.modules()]
-    x = images(20)
-    h = features(learner, x, batch=7)
-    assert unchanged(learner, before)
-    assert [part.training for part in learner.modules()] == modes
-    assert not h.requires_grad
-    assert torch.allclose(h, features(learner, x, batch=20), atol=1e-6)
-    learner(x)
-    assert not unchanged(learner, before)
-
-
-def test_mode_and_buffers_survive_an_exception(learner):
-    before = snapshot(learner)
-
-    def fails_inside():
-        with evaluating(learner):
-            assert not any(part.training for part in learner.modules())
-            learner(images(4))
-            raise RuntimeError("planted")
-
-    with pytest.raises(RuntimeError, match="planted"):
-        fails_inside()
-    assert all(part.training for part in learner.modules())
-    assert unchanged(learner, before)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own, at its first derivative
