@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rows import SETS, Results, mean, options, results, spread
 
 FOLDER = Path("runs/strength")
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 VIEWS = {
     "decorrupted": [
         *("--policy", "random", "--policy.mask-ratio", "0.3", "--policy.decolorize", "0.5"),

@@ -41,4 +41,4 @@ def test_lightly(run):
 
 def test_they_name_their_own_commands():
     for path in (ROOT / "examples").glob("*.py"):
-        assert f"python examples/{path.name} RUN" in path.read_text().splitlines()[0]
+        assert f"python examples/{path.name} " in path.read_text().splitlines()[0]

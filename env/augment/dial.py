@@ -19,7 +19,7 @@ class Dial:
     @property
     def smallest_area(self) -> float:
         """Least share of the image's area that a crop keeps: 1, 0.2, 0.08 at strength 0, 0.5, 1."""
-        return 0.08**self.strength**0.65
+        return 0.08 ** (self.strength**0.65)
 
     @property
     def jitter_probability(self) -> float:
