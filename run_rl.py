@@ -111,7 +111,7 @@ def rates(pi: CorruptionDistribution, learns: bool) -> dict[str, Tensor]:
 
 
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
-    """Measure on the test images, write pictures, exported policy and backbone, and summary.json; returns the summary."""
+    """Measure on the test images; write pictures, policy, backbone and summary.json; returns the summary."""
     with torch.no_grad():
         final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES)), False).items()}
     untrained = accuracies(s.new_learner(), s.data.train, s.data.test)

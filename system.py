@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from contrastive.contrast import Contrast
-from contrastive.losses import ntxent
-from contrastive.soft_nearest_neighbor import soft_nearest_neighbor
-from env.augment.expert import Expert
 from torch import Tensor, nn
 
 from camnet import frozen
@@ -20,10 +16,14 @@ from configs.reading import read
 from configs.run import RunConfig
 from contrastive.accuracies import knn_top1
 from contrastive.backbones import takes_one_size
+from contrastive.contrast import Contrast
 from contrastive.encoder import Learner
 from contrastive.features import evaluating
+from contrastive.losses import ntxent
+from contrastive.soft_nearest_neighbor import soft_nearest_neighbor
 from contrastive.views import Choice
 from env import images, pictures, rewards
+from env.augment.expert import Expert
 from env.corruption import Action, corrupt
 from env.distribution import fixed_rates
 from env.engine import Engine

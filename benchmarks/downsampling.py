@@ -53,7 +53,7 @@ def to_the_eye(kind: str, name: str) -> float:
     s = System(read(RunConfig, [*SETS[name], *flags(kind)], prog="downsampling", description=""), cpu)
     x, random = s.data.validation.spread(EYE), generator_at(0, 0, "eye", cpu)
     v1, v2 = s.generator.two_views(corrupt(x, s.policy(x).sample(random)), random)
-    return float(ssim(v1, v2, data_range=1.0))
+    return torch.as_tensor(ssim(v1, v2, data_range=1.0)).item()
 
 
 def draw(found: dict[str, Results], alike: dict[str, dict[str, dict[str, float]]], path: Path) -> None:

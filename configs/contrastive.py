@@ -18,8 +18,8 @@ class ContrastiveConfig:
 
     encoder: str = "small"
     """small: three convolutions, for a CPU and for images up to 32 pixels. Any classifier of torchvision by its name
-    (resnet18, resnet50, convnext_tiny, ...), or of timm as timm:NAME (pip install timm), from random weights. A ResNet
-    gets the CIFAR stem (3 x 3 convolution, no pooling) for images up to 64 pixels."""
+    (resnet18, resnet50, convnext_tiny, ...), or of timm as timm:NAME (pip install timm), from random weights.
+    torchvision's ResNets get the CIFAR stem (3 x 3 convolution, no pooling) for images up to 64 pixels."""
     width: int = 32
     """small only: channels of the first stage; the others have twice as many."""
     projection: int = 64
@@ -40,8 +40,8 @@ class ContrastiveConfig:
     pull: float = 1.0
     """cosine-pull only: weight of the squared distances to further views."""
     chunk: int = 0
-    """Images whose views the encoder takes at once in training (GradCache: less memory, a second forward pass; BatchNorm
-    then normalizes each chunk by itself); 0: all."""
+    """Images whose two views the encoder takes at once in training (GradCache: less memory, a second forward pass;
+    BatchNorm then normalizes each chunk by itself); 0: all."""
     learning_rate: float = 3e-4
     """AdamW's peak step size for the learner. A fast learner is done before the policy has found the right pairs."""
     weight_decay: float = 1e-4

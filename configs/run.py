@@ -67,8 +67,8 @@ class RunConfig:
     .safetensors file: that CAMNet. erase, mean, blur, noise: a plain fill in place of a generator, as a control.
     package.module:factory: your own (docs/bring-your-own.md)."""
     amp: bool = False
-    """Run a CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it (docs/camnet.md has how exact it stays). The
-    learner stays in float32: the reward is a small difference of its losses."""
+    """Run a CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it (docs/camnet.md has how exact it stays).
+    The learner stays in float32: the reward is a small difference of its losses."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where everything lives; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
