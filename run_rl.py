@@ -159,7 +159,7 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
 
 def main(argv: list[str]) -> None:
     """Read the settings, open (or go on with) the run, train, finish, and print the table."""
-    config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__))
+    config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__), resumes=True)
     require_single("run_rl.py")
     where = device.resolve(config.device)
     system = System(config, where)  # refuses what does not fit, before there is a folder

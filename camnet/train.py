@@ -131,7 +131,9 @@ def report(config: CamnetConfig, run: Run, card: dict[str, Any]) -> None:
 def main(argv: list[str]) -> None:
     """Read the settings and train, together with the other processes if torchrun started several."""
     with Ranks.join() as ranks:
-        config = read(CamnetConfig, argv, prog="python -m camnet.train", description=str(CamnetConfig.__doc__))
+        config = read(
+            CamnetConfig, argv, prog="python -m camnet.train", description=str(CamnetConfig.__doc__), resumes=True
+        )
         train(config, argv, ranks)
 
 

@@ -25,12 +25,11 @@ T = TypeVar("T")
 
 EPILOGUE = """\
 --config FILE reads settings from a YAML file, as if its lines stood there as flags. It may be given several \
-times; what comes later wins, so flags after it override the file.
+times; what comes later wins, so flags after it override the file."""
+RESUMES = "\n\nThe same command resumes an interrupted run."
 
-The same command resumes an interrupted run."""
 
-
-def read(kind: type[T], argv: Sequence[str], *, prog: str, description: str) -> T:
+def read(kind: type[T], argv: Sequence[str], *, prog: str, description: str, resumes: bool = False) -> T:
     """Read a configuration from flags and the YAML files among them.
 
     Args:
@@ -38,6 +37,7 @@ def read(kind: type[T], argv: Sequence[str], *, prog: str, description: str) -> 
         argv: The flags, without the program's name.
         prog: The program's name as the help shows it.
         description: What the program does, for the help.
+        resumes: Whether the same command goes on where the program was stopped, for the help.
 
     Returns:
         The validated configuration.
@@ -57,7 +57,7 @@ def read(kind: type[T], argv: Sequence[str], *, prog: str, description: str) -> 
                 kind,
                 args=flags,
                 prog=prog,
-                description=f"{description}\n\n{EPILOGUE}",
+                description=f"{description}\n\n{EPILOGUE}{RESUMES * resumes}",
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:
