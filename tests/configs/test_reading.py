@@ -148,13 +148,14 @@ def test_an_unknown_flag_exits_with_status_2_and_names_a_valid_one(capsys):
     assert "--policy.mask-ratio" in capsys.readouterr().err
 
 
-def test_help_teaches_files_and_resuming(capsys):
+@pytest.mark.parametrize("resumes", [False, True])
+def test_help_teaches_files_and_resuming_where_a_program_resumes(capsys, resumes):
     with pytest.raises(SystemExit) as caught:
-        parse("--help")
+        read(RunConfig, ["--help"], prog="run_rl.py", description="Test.", resumes=resumes)
     text = capsys.readouterr().out
     assert caught.value.code == 0
     assert "--config" in text
-    assert "resumes" in text
+    assert ("resumes" in text) == resumes
 
 
 @pytest.mark.parametrize(
