@@ -6,10 +6,7 @@ weights of the encoder small are loaded by its code.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,32 +20,14 @@ from configs.errors import UsageError, as_program
 from configs.reading import read
 from contrastive import backbones, portable, trained
 from contrastive.encoder import Learner
-from training.atomic import explained, write_atomically
+from training.exported import Written, table, write
+from training.onnx import INPUT, require_onnx
 from training.provenance import provenance
 from training.seeding import seeded
 
 WEIGHTS, CARD, ONNX = "backbone.safetensors", "backbone.json", "backbone.onnx"
 FORMAT = 1
 """Raised when a card of this version could no longer be read."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """One file of an export.
-
-    Attributes:
-        content: Its bytes.
-        parity: Largest difference from the backbone's features, as a share of the largest, by batch size; empty for the
-            weights, which are compared bit for bit.
-    """
-
-    content: bytes
-    parity: Mapping[str, float] = field(default_factory=dict)
-
-    def entry(self) -> dict[str, Any]:
-        """What the card says of it."""
-        entry = {"sha256": _sha256(self.content), "bytes": len(self.content)}
-        return entry | ({"parity": dict(self.parity)} if self.parity else {})
 
 
 def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = False) -> Path:
@@ -76,20 +55,13 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
 
 def _export(learner: Learner, folder: Path, about: Mapping[str, Any], onnx: bool) -> dict[str, Written]:
     if onnx:
-        portable.require_onnx()
+        require_onnx()
     backbone = copy.deepcopy(learner.encoder).cpu().eval()
     files = {WEIGHTS: _weights(learner, backbone)}
     if onnx:
         content = portable.as_onnx(backbone, learner.image_size)
-        files[ONNX] = Written(content, portable.parity(backbone, learner.image_size, portable.run_onnx(content)))
-    card = _card(learner, backbone, files, about)
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not onnx:
-            (folder / ONNX).unlink(missing_ok=True)
-    for name, file in files.items():
-        write_atomically(folder / name, file.content)
-    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+        files[ONNX] = Written(content, portable.parity(backbone, learner.image_size, portable.read_onnx(content)))
+    write(folder, files, CARD, _card(learner, backbone, files, about), {ONNX})
     return files
 
 
@@ -128,7 +100,7 @@ def _card(
         "features": learner.feature_length,
         "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
         "input": f"n x 3 x {size} x {size}, RGB floats in [0, 1]: {WEIGHTS} takes (x - mean) / std, "
-        f"{ONNX} takes x, named {portable.INPUT}, and gives {portable.OUTPUT}",
+        f"{ONNX} takes x, named {INPUT}, and gives {portable.OUTPUT}",
         "load": _how_to_load(learner, backbone),
         "versions": versions,
         "files": {file: written.entry() for file, written in files.items()},
@@ -164,19 +136,6 @@ def _surgery(backbone: nn.Module) -> list[str]:
     return [*(stem if backbones.has_cifar_stem(backbone) else []), head]
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _table(files: Mapping[str, Written]) -> str:
-    """What was written: sizes, and the worst difference from the backbone."""
-    lines = [f"{'file':20s} {'bytes':>11s}  {'largest difference':18s}  sha256"]
-    for name, file in files.items():
-        worst = f"{max(file.parity.values()):.1e}" if file.parity else "none"
-        lines.append(f"{name:20s} {len(file.content):11,d}  {worst:18s}  {_sha256(file.content)[:16]}...")
-    return "\n".join(lines)
-
-
 def main(argv: list[str]) -> None:
     """Read the run's learner, write its backbone, print what was written."""
     config = read(BackboneConfig, argv, prog="python -m contrastive.export", description=str(BackboneConfig.__doc__))
@@ -192,7 +151,7 @@ def main(argv: list[str]) -> None:
         "loss": run.contrastive.loss,
     }
     files = _export(found.learner, config.out, about, config.onnx)
-    print(f"{config.out}: {CARD} and\n{_table(files)}")
+    print(f"{config.out}: {CARD} and\n{table(files, 'none')}")
 
 
 if __name__ == "__main__":

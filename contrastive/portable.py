@@ -1,26 +1,18 @@
 """A backbone as an ONNX model: images in [0, 1] in, features out, normalization inside."""
 
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from configs.errors import UsageError
+from training.onnx import BATCHES, TRACED, UntraceableError, onnx_bytes, run_onnx, trace_batches
 
 TOLERANCE = 1e-4
 """Largest difference of a feature, as a share of the largest feature: float32, summed in another order."""
-BATCHES = (1, 5, 64)
-"""Batch sizes that are compared; none is the one that is traced."""
-TRACED = 3
-"""Images in the traced batch. Neither 0 nor 1, which a trace takes for constants."""
-INPUT, OUTPUT = "images", "features"
-"""Names of the model's input and output."""
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-"""The extra `export`; imported where they are needed, and only there."""
+OUTPUT = "features"
+"""Name of the model's output."""
 
 Program = Callable[[Tensor], Tensor]
 """Images in [0, 1] to features."""
@@ -48,54 +40,19 @@ def as_onnx(backbone: nn.Module, image_size: int) -> bytes:
     Raises:
         UsageError: If the backbone cannot be traced, or a package is missing.
     """
-    require_onnx()
-    images, batch = random_images(image_size, TRACED), torch.export.Dim("n", min=1)
     try:
-        with torch.no_grad():
-            program = torch.export.export(Portable(backbone), (images,), dynamic_shapes={INPUT: {0: batch}})
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        program = trace_batches(Portable(backbone), random_images(image_size, TRACED))
+    except UntraceableError as reason:
         raise UsageError(
             f"this backbone cannot be traced ({reason}); leave the ONNX file out with --onnx False"
-        ) from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # the file would tell where on this machine the code lies
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "backbone.onnx"
-        torch.onnx.export(
-            program,
-            (),
-            path,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes={INPUT: {0: "n"}},  # the program knows; this names the axis
-            dynamo=True,
-            external_data=False,  # or the weights would lie in a second file
-            verbose=False,
-        )
-        return path.read_bytes()
+        ) from reason
+    return onnx_bytes(program, [OUTPUT])
 
 
-def require_onnx() -> None:
-    """Check, before any work, that ONNX files can be written and run.
-
-    Raises:
-        UsageError: If a package is missing.
-    """
-    try:
-        for name in ONNX_PACKAGES:
-            import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"--onnx True needs packages that are not installed ({error}): pip install -e '.[export]', "
-            "or leave the ONNX file out with --onnx False"
-        ) from error
-
-
-def run_onnx(content: bytes) -> Program:
-    """Load an ONNX model from its file's bytes into onnxruntime, on the CPU."""
-    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+def read_onnx(content: bytes) -> Program:
+    """Load what `as_onnx` wrote into onnxruntime, on the CPU."""
+    run = run_onnx(content)
+    return lambda images: run(images)[OUTPUT]
 
 
 def parity(backbone: nn.Module, image_size: int, program: Program) -> dict[str, float]:

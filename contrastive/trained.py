@@ -7,15 +7,12 @@ from pathlib import Path
 import torch
 
 from configs.errors import UsageError
-from configs.reading import read
 from configs.run import RunConfig
 from contrastive.encoder import Learner
 from training import checkpoint
-from training.folder import SETTINGS
+from training.folder import CHECKPOINTS
 from training.seeding import seeded
-
-CHECKPOINTS = "checkpoints"
-"""Where a run's folder keeps them."""
+from training.settings import run_settings
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def load(folder: Path, device: torch.device) -> Trained:
     Raises:
         UsageError: If there is no such run, it has no valid checkpoint, or the checkpoint does not fit the settings.
     """
-    config = _settings(folder)
+    config = run_settings(folder)
     damages: list[str] = []
     saved = checkpoint.newest_valid(folder / CHECKPOINTS, damages.append)
     if saved is None:
@@ -62,18 +59,6 @@ def load(folder: Path, device: torch.device) -> Trained:
         learner = Learner(config.contrastive, config.data.size)
     checkpoint.load_into(learner, weights, f"{saved.path}: learner")
     return Trained(config, learner.to(device).eval(), saved.step, saved.path)
-
-
-def _settings(folder: Path) -> RunConfig:
-    file = folder / SETTINGS
-    if not file.is_file():
-        raise UsageError(f"{folder} is no run's folder: it holds no {SETTINGS}. Name one below runs/")
-    try:
-        return read(RunConfig, ["--config", str(file)], prog="run", description="")
-    except (UsageError, SystemExit) as error:
-        raise UsageError(
-            f"{file} holds no valid settings of run_rl.py ({error}); restore it, or name another"
-        ) from error
 
 
 def _nothing_saved(folder: Path, damages: list[str]) -> str:

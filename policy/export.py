@@ -5,10 +5,9 @@ compared with the policy before it is written.
 """
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from configs.reading import read
 from policy import portable
 from policy.build import LearnedPolicy, build
 from policy.latent import LatentPolicy
-from training.atomic import explained, write_atomically
+from training.exported import Written, sha256, table, write
+from training.onnx import INPUT, onnx_bytes, require_onnx, run_onnx
 from training.provenance import provenance
 
 WEIGHTS, CARD, PROGRAM, ONNX = "policy.safetensors", "policy.json", "policy.pt2", "policy.onnx"
@@ -32,24 +32,6 @@ FORMAT = 2
 """Raised when a card of this version could no longer be read."""
 LARGEST_IMAGE = 1024
 """Pixels a side; a card that asks for more is taken for damaged before memory is spent on it."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """One file of an export.
-
-    Attributes:
-        content: Its bytes.
-        parity: Largest difference of its probabilities from the policy's, by batch size; empty for the weights.
-    """
-
-    content: bytes
-    parity: Mapping[str, float] = field(default_factory=dict)
-
-    def entry(self) -> dict[str, Any]:
-        """What the card says of it."""
-        entry = {"sha256": _sha256(self.content), "bytes": len(self.content)}
-        return entry | ({"parity": dict(self.parity)} if self.parity else {})
 
 
 def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
@@ -72,7 +54,8 @@ def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
         UsageError: If the weights are not finite, or the file system refuses.
     """
     network = copy.deepcopy(network).cpu()
-    _write(network, folder, {WEIGHTS: Written(_weights(network))}, card)
+    files = {WEIGHTS: Written(_weights(network))}
+    write(folder, files, CARD, _card(network, files, card), {PROGRAM, ONNX})
     _compare(network, load(folder))
     return folder / WEIGHTS
 
@@ -89,7 +72,7 @@ def load(path: Path) -> LearnedPolicy:
     weights_path, card_path = _pair(path)
     weights = _read(weights_path)
     state = _parse_weights(weights_path, weights)
-    network = _from_card(card_path, _sha256(weights), weights_path)
+    network = _from_card(card_path, sha256(weights), weights_path)
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -105,7 +88,7 @@ def programs(network: LearnedPolicy, config: ExportConfig) -> dict[str, Written]
         UsageError: If the policy cannot be traced, or ONNX is not installed.
     """
     if config.onnx:
-        portable.require_onnx()
+        require_onnx()
     files: dict[str, Written] = {}
     if not (config.program or config.onnx):
         return files
@@ -114,21 +97,9 @@ def programs(network: LearnedPolicy, config: ExportConfig) -> dict[str, Written]
         content = portable.as_pt2(program)
         files[PROGRAM] = Written(content, portable.parity(network, portable.run_pt2(content)))
     if config.onnx:
-        content = portable.as_onnx(program, list(portable.shapes(network)))
-        files[ONNX] = Written(content, portable.parity(network, portable.run_onnx(content)))
+        content = onnx_bytes(program, list(portable.shapes(network)))
+        files[ONNX] = Written(content, portable.parity(network, run_onnx(content)))
     return files
-
-
-def _write(network: LearnedPolicy, folder: Path, files: Mapping[str, Written], about: Mapping[str, Any]) -> None:
-    """Write the files, then the card that names them; a program that is not among them is of another policy."""
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in {PROGRAM, ONNX} - files.keys():
-            (folder / name).unlink(missing_ok=True)
-    for name, file in files.items():
-        write_atomically(folder / name, file.content)
-    card = _card(network, files, about)
-    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
 
 
 def _card(network: LearnedPolicy, files: Mapping[str, Written], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +113,7 @@ def _card(network: LearnedPolicy, files: Mapping[str, Written], about: Mapping[s
         "trained_on": about.get("data"),
         "reward": about.get("reward"),
         "input": f"n x 3 x {size} x {size}, RGB: policy.export.load takes floats in [0, 1], programs take bytes "
-        f"(uint8, 0 to 255) named {portable.INPUT}",
+        f"(uint8, 0 to 255) named {INPUT}",
         "output": "probabilities: mask, downsample by 1, 2, 4, decolorize; code, where it is there: means of proposals",
         "output_shapes": portable.shapes(network),
         "mask_polarity": "1 = hidden",
@@ -160,10 +131,6 @@ def _weights(network: LearnedPolicy) -> bytes:
 
 def _code_length(network: LearnedPolicy) -> int:
     return network.code_length if isinstance(network, LatentPolicy) else 0
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -252,15 +219,6 @@ def _compare(before: LearnedPolicy, after: LearnedPolicy) -> None:
             raise RuntimeError(f"the exported policy's {name} probabilities differ from the trained one's")
 
 
-def _table(files: Mapping[str, Written]) -> str:
-    """What was written: sizes, and the worst difference from the policy."""
-    lines = [f"{'file':20s} {'bytes':>9s}  {'largest difference':18s}  sha256"]
-    for name, file in files.items():
-        worst = f"{max(file.parity.values()):.1e}" if file.parity else "the policy itself"
-        lines.append(f"{name:20s} {len(file.content):9,d}  {worst:18s}  {_sha256(file.content)[:16]}...")
-    return "\n".join(lines)
-
-
 def main(argv: list[str]) -> None:
     """Read a policy, make its programs, compare them, write all of it with its card, print what was written."""
     config = read(ExportConfig, argv, prog="python -m policy.export", description=str(ExportConfig.__doc__))
@@ -269,8 +227,8 @@ def main(argv: list[str]) -> None:
     out = weights_path.parent if config.out == Path() else config.out
     about = _parse_card(card_path).get("about", {})
     files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
-    _write(network, out, files, about)
-    print(f"{out}: {CARD} and\n{_table(files)}")
+    write(out, files, CARD, _card(network, files, about), {PROGRAM, ONNX})
+    print(f"{out}: {CARD} and\n{table(files, 'the policy itself')}")
 
 
 if __name__ == "__main__":

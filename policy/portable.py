@@ -5,10 +5,7 @@ program says how likely things are, and whoever runs it draws (docs/export.md).
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import UInt8
@@ -17,17 +14,10 @@ from torch import Tensor, nn
 from configs.errors import UsageError
 from env.distribution import CorruptionDistribution
 from policy.build import LearnedPolicy
+from training.onnx import BATCHES, TRACED, UntraceableError, trace_batches
 
 TOLERANCE = 1e-5
 """Largest difference between a program's probabilities and the network's: float32, summed in another order."""
-BATCHES = (1, 5, 64)
-"""Batch sizes that programs are compared at; none is the one that they are traced with."""
-TRACED = 3
-"""Images in the traced batch. Neither 0 nor 1, which a trace takes for constants."""
-INPUT = "images"
-"""Name of the programs' one input."""
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-"""The extra `export`; imported where they are needed, and only there."""
 
 Program = Callable[[Tensor], Mapping[str, Tensor]]
 """Images as bytes to named outputs."""
@@ -64,22 +54,14 @@ def trace(network: LearnedPolicy) -> torch.export.ExportedProgram:
     Raises:
         UsageError: If its probabilities are computed in a way that cannot be traced.
     """
-    images, batch = random_images(network, TRACED), torch.export.Dim("n", min=1)
     try:
-        with torch.no_grad():
-            # strict, or every len(x) of a tensor would pin the batch to the traced size.
-            program = torch.export.export(
-                Portable(network).eval(), (images,), dynamic_shapes={INPUT: {0: batch}}, strict=True
-            )
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        # strict, or every len(x) of a tensor would pin the batch to the traced size.
+        return trace_batches(Portable(network).eval(), random_images(network, TRACED), strict=True)
+    except UntraceableError as reason:
         raise UsageError(
             f"this policy ({network.config.name}, mask {network.config.mask}) cannot be traced into a program "
             f"({reason}). Use policy.safetensors alone: --program False --onnx False"
-        ) from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # the files would tell where on this machine the code lies
-    return program
+        ) from reason
 
 
 def as_pt2(program: torch.export.ExportedProgram) -> bytes:
@@ -89,64 +71,9 @@ def as_pt2(program: torch.export.ExportedProgram) -> bytes:
     return buffer.getvalue()
 
 
-def as_onnx(program: torch.export.ExportedProgram, names: Sequence[str]) -> bytes:
-    """The program as one ONNX file: weights inside, batch size `n` free.
-
-    Args:
-        program: What `trace` returned.
-        names: Of its outputs, in their order.
-
-    Raises:
-        UsageError: If onnx, onnxscript or onnxruntime is not installed.
-    """
-    require_onnx()
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "policy.onnx"
-        torch.onnx.export(
-            program,
-            (),
-            path,
-            input_names=[INPUT],
-            output_names=list(names),
-            dynamic_shapes={INPUT: {0: "n"}},  # the program knows; this names the axis
-            dynamo=True,
-            external_data=False,  # or the weights would lie in a second file
-            verbose=False,
-        )
-        return path.read_bytes()
-
-
-def require_onnx() -> None:
-    """Check, before any work, that ONNX files can be written and run.
-
-    Raises:
-        UsageError: If a package is missing.
-    """
-    try:
-        for name in ONNX_PACKAGES:
-            import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"--onnx True needs packages that are not installed ({error}): pip install -e '.[export]', "
-            "or leave the ONNX file out with --onnx False"
-        ) from error
-
-
 def run_pt2(content: bytes) -> Program:
     """Load a PyTorch program from its file's bytes; only from one that was just written (it may unpickle)."""
     return torch.export.load(io.BytesIO(content)).module()
-
-
-def run_onnx(content: bytes) -> Program:
-    """Load an ONNX model from its file's bytes into onnxruntime, on the CPU."""
-    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_outputs()]
-
-    def run(images: Tensor) -> dict[str, Tensor]:
-        values = session.run(names, {INPUT: images.numpy()})
-        return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
-
-    return run
 
 
 def parity(network: LearnedPolicy, program: Program) -> dict[str, float]:

@@ -17,9 +17,9 @@ from env.pictures import hatching
 from policy import export
 from policy.habits import Habits, Policy, observe
 from policy.portrait import Examples, Portrait, draw
-from training.folder import SETTINGS
 from training.logbook import ROWS, rows
 from training.seeding import generator_at
+from training.settings import run_settings
 
 EXTREMES = 6
 """Images shown of the most, and of the least corrupted."""
@@ -34,13 +34,7 @@ def settings(run: Path) -> RunConfig:
     Raises:
         UsageError: If there is no such run, its settings cannot be read, or it has no exported policy.
     """
-    file = run / SETTINGS
-    if not file.is_file():
-        raise UsageError(f"{run} is no run's folder: it holds no {SETTINGS}. Name one below runs/")
-    try:
-        config = read(RunConfig, ["--config", str(file)], prog="run", description="")
-    except (UsageError, SystemExit) as error:
-        raise UsageError(f"{file} holds no valid settings ({error}); restore it") from error
+    config = run_settings(run)
     if not config.policy.learns:
         raise UsageError(f"{run}: its policy, {config.policy.name}, learned nothing, so there is nothing to show")
     if not (run / export.WEIGHTS).is_file():

@@ -14,7 +14,7 @@ from training.provenance import provenance
 from training.ranks import Ranks
 
 LOCK = "run.lock"
-SETTINGS = "config.yaml"
+SETTINGS, CHECKPOINTS = "config.yaml", "checkpoints"
 ORIGIN = "provenance.json"
 
 
@@ -29,7 +29,7 @@ class RunFolder:
 
     def __init__(self, path: Path, lock: IO[str] | None, ranks: Ranks) -> None:
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self.provenance = provenance() | ({"ranks": ranks.world} if ranks.world > 1 else {})
         self._lock = lock
 

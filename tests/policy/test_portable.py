@@ -15,6 +15,7 @@ from configs.policy import PolicyConfig
 from policy import export, portable
 from policy.build import build
 from policy.portable import BATCHES, TOLERANCE, Portable, outputs, parity, random_images, shapes
+from training.onnx import run_onnx
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"cells": {"mask": "cells"}, "budget": {"mask": "budget"}, "latent": {"name": "latent"}}
@@ -56,7 +57,7 @@ def folder(tmp_path_factory):
 )
 def test_programs_say_what_the_policy_says(folder, kind, name):
     network, content = export.load(folder / kind), (folder / kind / name).read_bytes()
-    program = (portable.run_onnx if name == "policy.onnx" else portable.run_pt2)(content)
+    program = (run_onnx if name == "policy.onnx" else portable.run_pt2)(content)
     for n in (1, 2, 7):
         images = torch.randint(256, (n, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(10 + n))
         pi = network(images.float() / 255)
@@ -128,12 +129,6 @@ def test_parity_is_measured_and_demanded():
             parity(network, off_by(wrong))
     with pytest.raises(RuntimeError, match="outputs are"):
         parity(network, lambda images: {"mask": faithful(images)["mask"]})
-
-
-def test_missing_onnx_is_said_with_the_remedy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UsageError, match=r"onnxscript.*pip install -e '\.\[export\]'.*--onnx False"):
-        portable.require_onnx()
 
 
 def test_a_policy_that_cannot_be_traced_is_said_with_the_remedy(monkeypatch):

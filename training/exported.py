@@ -1,0 +1,67 @@
+"""What an export leaves in a folder: files, each with its hash and its distance from the original, and one card."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.atomic import explained, write_atomically
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file of an export.
+
+    Attributes:
+        content: Its bytes.
+        parity: Largest difference of its outputs from those of what was exported, by batch size; empty for weights.
+    """
+
+    content: bytes
+    parity: Mapping[str, float] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """What the card says of it."""
+        entry = {"sha256": sha256(self.content), "bytes": len(self.content)}
+        return entry | ({"parity": dict(self.parity)} if self.parity else {})
+
+
+def sha256(content: bytes) -> str:
+    """The hash by which a card knows a file."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(
+    folder: Path, files: Mapping[str, Written], card_name: str, card: Mapping[str, Any], programs: Collection[str]
+) -> None:
+    """Write the files, then the card that names them, each whole or not at all.
+
+    Args:
+        folder: Where they go; made if missing.
+        files: By name, in the order in which they are written.
+        card_name: The card's name.
+        card: What JSON can hold.
+        programs: Names that an export may leave out. One that lies there and is not among the files is of something
+            exported earlier, and is removed.
+
+    Raises:
+        UsageError: If the file system refuses.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in set(programs) - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    for name, file in files.items():
+        write_atomically(folder / name, file.content)
+    write_atomically(folder / card_name, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def table(files: Mapping[str, Written], exact: str) -> str:
+    """What was written: sizes, hashes, and the worst difference, in whose place `exact` stands for weights."""
+    lines = [f"{'file':20s} {'bytes':>11s}  {'largest difference':18s}  sha256"]
+    for name, file in files.items():
+        worst = f"{max(file.parity.values()):.1e}" if file.parity else exact
+        lines.append(f"{name:20s} {len(file.content):11,d}  {worst:18s}  {sha256(file.content)[:16]}...")
+    return "\n".join(lines)
