@@ -29,6 +29,8 @@ KINDS = {
     "gray mask 60 %": ("0.6", "1", ("0", "0")),
 }
 """Mask ratio, P(gray), P(x2) and P(x4) by kind of corruption."""
+JUDGES = {"eye": "structural similarity", "start": "the untrained learner", "end": "the trained learner"}
+"""Whom the two views of an image may look alike to."""
 
 
 def flags(kind: str) -> list[str]:
@@ -58,19 +60,22 @@ def to_the_eye(kind: str, name: str) -> float:
 
 def draw(found: dict[str, Results], alike: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     """For each image set: accuracy over likeness, to the eye, to the untrained and to the trained learner."""
-    figure = Figure(figsize=(12, 3.7 * len(found)), layout="constrained")
-    for line, (name, here) in zip(figure.subplots(len(found), 3, squeeze=False), found.items(), strict=True):
-        for axes, judge in zip(line, ("eye", "start", "end"), strict=True):
+    figure = Figure(figsize=(12, 3.5 * len(found) + 0.4), layout="constrained")
+    grid = figure.subplots(len(found), len(JUDGES), squeeze=False, sharey="row")
+    for line, (name, here) in zip(grid, found.items(), strict=True):
+        for axes, (judge, label) in zip(line, JUDGES.items(), strict=True):
             for kind, runs in here.items():
                 values = [100 * run["knn_top1"] for run in runs]
                 bar = statistics.stdev(values) if len(values) > 1 else 0.0
-                x, y = alike[name][kind][judge], statistics.mean(values)
-                axes.errorbar([x], [y], [bar], fmt="o", capsize=3)
-                axes.annotate(kind, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
-            axes.margins(x=0.2)
-            who = {"eye": "structural similarity", "start": "the untrained learner", "end": "the trained learner"}
-            axes.set_xlabel(f"likeness of the two views: {who[judge]}")
+                place, marker = list(KINDS).index(kind), "s" if "gray" in kind else "o"
+                axes.errorbar(
+                    [alike[name][kind][judge]], [statistics.mean(values)], [bar],
+                    fmt=marker, capsize=3, color=f"C{place}", label=kind,
+                )  # fmt: skip
+            axes.set_xlabel(f"likeness of the two views: {label}")
         line[0].set_ylabel(f"{name}: kNN (%)")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9)
     figure.savefig(path, dpi=110)
 
 

@@ -46,6 +46,8 @@ def panel(axes: Axes, found: Results, what: str) -> None:
     """Accuracy along one trade: a line a loss, one bar the standard deviation over seeds."""
     for loss in LOSSES:
         here = [k for k in POSITIVES if _row(loss, what, k) in found]
+        if not here:
+            continue
         for figure, style in (("knn_top1", "-"), ("linear_top1", ":")):
             values = [[100 * run[figure] for run in found[_row(loss, what, k)]] for k in here]
             centers = [statistics.mean(v) for v in values]
@@ -66,14 +68,13 @@ def _row(loss: str, what: str, k: int) -> str:
 def draw(found: dict[str, Results], path: Path) -> None:
     """A row of panels an image set: equal memory, equal time."""
     figure = Figure(figsize=(9, 3.4 * len(found) + 0.4), layout="constrained")
-    grid = figure.subplots(len(found), 2, squeeze=False)
+    grid = figure.subplots(len(found), 2, squeeze=False, sharey="row")
     for line, (name, here) in zip(grid, found.items(), strict=True):
         for axes, what in zip(line, ("memory", "time"), strict=True):
             panel(axes, here, what)
             axes.set_title(f"{name}: equal {what}", fontsize=10)
             axes.set_xlabel("source images x views of each")
         line[0].set_ylabel("accuracy (%)")
-        line[1].sharey(line[0])
     grid[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
