@@ -98,9 +98,9 @@ def table(found: Results, title: str) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± standard deviation over the seeds, in percent."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
+    """Mean ± standard deviation over the seeds, in percent; no deviation of a single one."""
+    center = f"{100 * statistics.mean(values):.1f}"
+    return f"{center} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else center
 
 
 def mean(runs: list[dict[str, Any]], key: str) -> float:
