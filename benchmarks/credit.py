@@ -33,8 +33,9 @@ from tqdm import tqdm
 
 from configs.reading import read
 from configs.run import RunConfig
+from env.credit import BOUND, STEP, PerImageLoss, Weights, bounded
 from env.engine import Turn
-from env.rewards import BOUND, STEP, ImageSlope, Moment, PerImageLoss, Weights, bounded
+from env.rewards import ImageSlope, Moment
 from policy.reinforce import ratio_penalty
 from system import System
 from training.schedule import one_cycle

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from env.credit import PerImageLoss, Weights
 from env.reference import Reference
-from env.rewards import Judged, Moment, PerImageLoss, Reward, Weights, finite
+from env.rewards import Judged, Moment, Reward, finite
 from training.descent import Descent
 from training.stopwatch import Stopwatch
 

@@ -13,6 +13,7 @@ from configs.reward import RewardConfig
 from contrastive.encoder import Learner
 from contrastive.losses import ntxent
 from env import rewards
+from env.credit import credit_shares
 from env.engine import Engine, Turn, positive_similarity
 from env.reference import Reference
 from env.rewards import (
@@ -26,7 +27,6 @@ from env.rewards import (
     PredictionGain,
     Shared,
     ValidationLoss,
-    credit_shares,
 )
 from training.descent import Descent
 

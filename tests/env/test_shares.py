@@ -7,7 +7,8 @@ from torch.func import jvp
 from configs.reading import read
 from configs.run import RunConfig
 from env import rewards
-from env.rewards import BOUND, ImageSlope, bounded, credit_shares
+from env.credit import BOUND, bounded, credit_shares
+from env.rewards import ImageSlope
 from system import System
 from training.seeding import generator_at
 
