@@ -351,6 +351,16 @@ def test_the_engine_descends(learner):
     assert isinstance(learner, nn.Module)
 
 
+def test_the_engine_learns_from_all_views_of_an_image(learner):
+    three = torch.cat([pairs(16, 1), pairs(16, 2)[:1]])
+    fresh = Learner(ContrastiveConfig(width=8, projection=16), 16)
+    fresh.load_state_dict(learner.state_dict())
+    expected = ntxent(fresh(three.flatten(0, 1)).unflatten(0, (3, -1)), 0.2)
+    r, figures = engine_for(learner, Level(1.0)).learn([three], torch.arange(16), 0, Turn())
+    assert torch.allclose(figures["learner/loss"], expected.mean(), atol=1e-6)
+    assert torch.allclose(r[0], expected, atol=1e-5)
+
+
 def test_shared_rewards_are_their_mean_for_every_image():
     losses = torch.rand(4)
     r = Shared(Level(1.0)).after(moment(losses, 2 * losses))
