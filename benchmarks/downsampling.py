@@ -58,50 +58,45 @@ def to_the_eye(kind: str, name: str) -> float:
     return torch.as_tensor(ssim(v1, v2, data_range=1.0)).item()
 
 
-def draw(found: dict[str, Results], alike: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
-    """For each image set: accuracy over likeness, to the eye, to the untrained and to the trained learner."""
-    figure = Figure(figsize=(12, 3.5 * len(found) + 0.4), layout="constrained")
-    grid = figure.subplots(len(found), len(JUDGES), squeeze=False, sharey="row")
-    for line, (name, here) in zip(grid, found.items(), strict=True):
-        for axes, (judge, label) in zip(line, JUDGES.items(), strict=True):
-            for kind, runs in here.items():
-                values = [100 * run["knn_top1"] for run in runs]
-                bar = statistics.stdev(values) if len(values) > 1 else 0.0
-                place, marker = list(KINDS).index(kind), "s" if "gray" in kind else "o"
-                axes.errorbar(
-                    [alike[name][kind][judge]], [statistics.mean(values)], [bar],
-                    fmt=marker, capsize=3, color=f"C{place}", label=kind,
-                )  # fmt: skip
-            axes.set_xlabel(f"likeness of the two views: {label}")
-        line[0].set_ylabel(f"{name}: kNN (%)")
-    handles, labels = grid[0][0].get_legend_handles_labels()
+def draw(found: Results, alike: dict[str, dict[str, float]], name: str) -> None:
+    """Accuracy over likeness: to the eye, to the untrained and to the trained learner."""
+    figure = Figure(figsize=(12, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(JUDGES), sharey=True)
+    for axes, (judge, label) in zip(panels, JUDGES.items(), strict=True):
+        for kind, runs in found.items():
+            values = [100 * run["knn_top1"] for run in runs]
+            bar = statistics.stdev(values) if len(values) > 1 else 0.0
+            color, marker = f"C{list(KINDS).index(kind)}", "s" if "gray" in kind else "o"
+            center = ([alike[kind][judge]], [statistics.mean(values)], [bar])
+            axes.errorbar(*center, fmt=marker, capsize=3, color=color, label=kind)
+        axes.set_xlabel(f"likeness of the two views: {label}")
+    panels[0].set_ylabel(f"{name}: kNN (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(f"docs/downsampling_{name}.png", dpi=110)
 
 
 def main() -> None:
     """Run what is missing, draw, print the tables and one JSON line."""
     chosen = options(str(__doc__), seeds=3, sets=True)
-    found: dict[str, Results] = {}
-    alike: dict[str, dict[str, dict[str, float]]] = {}
     figures: dict[str, float] = {}
     for name in chosen.data:
         rows = {kind: [*SETS[name], *flags(kind)] for kind in KINDS}
-        found[name] = here = results(FOLDER / name, rows, chosen)
-        alike[name] = {}
+        found = results(FOLDER / name, rows, chosen)
+        alike: dict[str, dict[str, float]] = {}
         print(f"\n| {name} | alike: eye | alike: untrained | alike: trained | kNN (%) | linear (%) | seeds |")
         print("|---|---|---|---|---|---|---|")
-        for kind, runs in sorted(here.items(), key=lambda item: -mean(item[1], "knn_top1")):
+        for kind, runs in sorted(found.items(), key=lambda item: -mean(item[1], "knn_top1")):
             curves = [curve(FOLDER / name, kind, seed, "learner/positive_similarity") for seed in range(len(runs))]
             ends = {"start": statistics.mean(c[0] for c in curves), "end": statistics.mean(c[-1] for c in curves)}
-            alike[name][kind] = seen = {"eye": to_the_eye(kind, name), **ends}
+            alike[kind] = seen = {"eye": to_the_eye(kind, name), **ends}
             knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
             print(
                 f"| {kind} | {seen['eye']:.2f} | {seen['start']:.2f} | {seen['end']:.2f} | {knn} | {linear} "
                 f"| {len(runs)} |"
             )
             figures[f"{name}_{kind}_knn"] = mean(runs, "knn_top1")
-    draw(found, alike, Path("docs/downsampling.png"))
+        draw(found, alike, name)
     print(json.dumps(figures))
 
 

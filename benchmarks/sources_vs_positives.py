@@ -65,34 +65,32 @@ def _row(loss: str, what: str, k: int) -> str:
     return f"{loss}-{what if k > POSITIVES[0] else 'memory'}-{k}"
 
 
-def draw(found: dict[str, Results], path: Path) -> None:
-    """A row of panels an image set: equal memory, equal time."""
-    figure = Figure(figsize=(9, 3.4 * len(found) + 0.4), layout="constrained")
-    grid = figure.subplots(len(found), 2, squeeze=False, sharey="row")
-    for line, (name, here) in zip(grid, found.items(), strict=True):
-        for axes, what in zip(line, ("memory", "time"), strict=True):
-            panel(axes, here, what)
-            axes.set_title(f"{name}: equal {what}", fontsize=10)
-            axes.set_xlabel("source images x views of each")
-        line[0].set_ylabel("accuracy (%)")
-    grid[0][0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+def draw(found: Results, name: str) -> None:
+    """Two panels of one image set: equal memory, equal time."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, what in zip(panels, ("memory", "time"), strict=True):
+        panel(axes, found, what)
+        axes.set_title(f"{name}: equal {what}", fontsize=10)
+        axes.set_xlabel("source images x views of each")
+    panels[0].set_ylabel("accuracy (%)")
+    panels[0].legend(fontsize=8)
+    figure.savefig(f"docs/sources_vs_positives_{name}.png", dpi=110)
 
 
 def main() -> None:
     """Run what is missing, draw, print the tables and one JSON line."""
     chosen = options(str(__doc__), seeds=3, sets=True)
     figures: dict[str, float] = {}
-    found = {}
     for name in chosen.data:
         named = {row: [*SETS[name], *flags] for row, flags in rows().items()}
-        found[name] = here = results(Path("runs/sources-vs-positives") / name, named, chosen)
+        found = results(Path("runs/sources-vs-positives") / name, named, chosen)
+        draw(found, name)
         print(f"\n| {name} | kNN (%) | linear (%) | seconds | seeds |\n|---|---|---|---|---|")
-        for row, runs in here.items():
+        for row, runs in found.items():
             knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
             print(f"| {row} | {knn} | {linear} | {mean(runs, 'seconds'):.0f} | {len(runs)} |")
             figures[f"{name}_{row}_knn"] = mean(runs, "knn_top1")
-    draw(found, Path("docs/sources_vs_positives.png"))
     print(json.dumps(figures))
 
 
