@@ -1,7 +1,8 @@
 """How strong should expert augmentation be, with and without generated views? AdaInf's question, on CIFAR-10.
 
-One run a strength of the dial (--augment.strength), once with decorrupted views (30 % of the cells hidden, half of the
-images decolorized) and once without a corruption, so that the views differ by augmentation alone; all else is equal.
+One run a strength of the dial (--augment.strength) for each way to make views: plain (no corruption: they differ by
+augmentation alone), decorrupted (30 % of the cells hidden, half of the images decolorized), x4 (always downsampled by
+4), learned (the default policy, paid by the slope of the loss under full augmentation). All else is equal.
 
     python benchmarks/strength.py --jobs 2
 """
@@ -15,12 +16,12 @@ from rows import SETS, Results, mean, options, results, spread
 
 FOLDER = Path("runs/strength")
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
+NEVER = ["--policy", "random", "--reward", "none", "--policy.downsample", "0"]
 VIEWS = {
-    "decorrupted": [
-        *("--policy", "random", "--policy.mask-ratio", "0.3", "--policy.decolorize", "0.5"),
-        *("--policy.downsample", "0", "0"),
-    ],
-    "plain": ["--policy", "none"],
+    "plain": ["--policy", "none", "--reward", "none"],
+    "decorrupted": [*NEVER, "0", "--policy.mask-ratio", "0.3", "--policy.decolorize", "0.5"],
+    "x4": [*NEVER, "1", "--policy.mask-ratio", "0", "--policy.decolorize", "0"],
+    "learned": ["--reward.reference.kind", "expert"],
 }
 """Flags by what the views are made of."""
 
@@ -31,6 +32,8 @@ def draw(found: Results, path: Path) -> None:
     axes = figure.subplots()
     for views in VIEWS:
         here = [s for s in STRENGTHS if f"{views}-{s:g}" in found]
+        if not here:
+            continue
         values = [[100 * run["knn_top1"] for run in found[f"{views}-{s:g}"]] for s in here]
         bars = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
         axes.errorbar(here, [statistics.mean(v) for v in values], bars, label=views, marker="o", capsize=3)
@@ -42,7 +45,7 @@ def draw(found: Results, path: Path) -> None:
 def main() -> None:
     """Run what is missing, draw, print the table and one JSON line."""
     rows = {
-        f"{views}-{s:g}": [*SETS["cifar10"], *flags, "--reward", "none", "--augment.strength", f"{s:g}"]
+        f"{views}-{s:g}": [*SETS["cifar10"], *flags, "--augment.strength", f"{s:g}"]
         for s in STRENGTHS
         for views, flags in VIEWS.items()
     }
