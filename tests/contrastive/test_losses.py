@@ -129,19 +129,9 @@ SLOW = {
 }
 
 
-def numerical_gradient(f, x, step=1e-6):
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
-
-
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", OURS)
-def test_each_loss_and_its_gradient_equal_slow_loops(name, k):
+def test_each_loss_and_its_gradient_equal_slow_loops(name, k, numerical_gradient):
     n = 4
     u = views(k, n, 3).requires_grad_()
     weight = torch.linspace(-1, 2, n, dtype=torch.float64)  # each image's own loss, not just their mean

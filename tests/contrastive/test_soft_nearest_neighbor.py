@@ -27,18 +27,8 @@ def slow_soft_nearest_neighbor(u, labels, temperature):
     return losses
 
 
-def numerical_gradient(f, x, step=1e-6):
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
-
-
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_loss_and_its_gradient_equal_a_double_loop(temperature):
+def test_loss_and_its_gradient_equal_a_double_loop(temperature, numerical_gradient):
     u = unit_vectors(7, 3, seed=3).requires_grad_()
     labels = torch.tensor([0, 1, 0, 2, 1, 0, 1])  # class 2 is alone
     weight = torch.linspace(-1, 2, 7, dtype=torch.float64)

@@ -39,19 +39,9 @@ def slow(u, weight):
     return losses
 
 
-def numerical_gradient(f, x, step=1e-6):
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
-
-
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("logits", CHUNKS)
-def test_loss_and_gradients_equal_a_double_loop(k, logits):
+def test_loss_and_gradients_equal_a_double_loop(k, logits, numerical_gradient):
     module, u = spherical(), views(k).requires_grad_()
     weight = torch.linspace(-1, 2, len(ROWS), dtype=torch.float64)
     loss = module(u, ROWS, logits)
