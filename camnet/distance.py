@@ -1,8 +1,10 @@
 """The training distance: random convolutional features, calibrated on the data, plus a pixel term. No download.
 
-Name for figures: `random-conv16+l1`. Random-weight features see blur and shifts far better than pixels do (Liu et al.,
+Name for figures: `random-relu16+l1`. Random-weight features see blur and shifts far better than pixels do (Liu et al.,
 "A Generic Perceptual Loss", arXiv 2103.10571); the comparison of features follows LPIPS (Zhang et al. 2018, Eq. 1) with
-unit weights.
+unit weights. Maps are compared before they are pooled, as there: a pooled ReLU map says that there is a texture, not
+where its dark and its light pixels lie, and a generator that may not be wrong about that paints stripes of one pixel
+wherever it is unsure (docs/log.md, "Stripes again").
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +42,7 @@ class RandomFeatures(nn.Module):
     Frozen and deterministic: the filters come from a fixed seed, their scale from the calibration images.
     """
 
-    name = f"random-conv{WIDTH}"
+    name = f"random-relu{WIDTH}"
 
     def __init__(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Draw the filters and scale them."""
@@ -57,12 +59,13 @@ class RandomFeatures(nn.Module):
         for stage, conv in enumerate(self.filters):
             assert isinstance(conv, nn.Conv2d)
             assert conv.bias is not None
+            h = entering(h, stage)
             weight = torch.randn(conv.weight.shape, generator=generator).to(images.device)
             raw = F.conv2d(h, weight, padding=1)
             mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)).clamp(min=1e-6)
             conv.weight.copy_(weight / std[:, None, None, None])
             conv.bias.copy_(-mean / std)
-            h = activate(conv(h), stage)
+            h = F.relu(conv(h))
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Unit-length feature vectors at each stage."""
@@ -92,7 +95,7 @@ class Distance(nn.Module):
 
     @property
     def name(self) -> str:
-        """What stands beside every figure: `random-conv16+l1`; `8 l1` for a pixel term of weight 8."""
+        """What stands beside every figure: `random-relu16+l1`; `8 l1` for a pixel term of weight 8."""
         pixels = "l1" if self.pixel_weight == 1 else f"{self.pixel_weight:g} l1"
         grid = [f"{self.grid_weight:g} grid"] if self.grid_weight else []
         return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid])
@@ -160,15 +163,14 @@ def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 def stages_of(filters: Iterable[nn.Module], x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
-    """Unit-length feature vectors after each of a few convolutions: at r / 2, r / 4 and r / 4 for three of them."""
+    """Unit-length feature vectors of each of a few convolutions: at r, r / 2 and r / 4 for three of them."""
     result, h = [], x
     for stage, conv in enumerate(filters):
-        h = activate(conv(h), stage)
+        h = F.relu(conv(entering(h, stage)))
         result.append(unit_length(h))
     return result
 
 
-def activate(h: Tensor, stage: int) -> Tensor:
-    """ReLU, then halve the resolution after all stages but the last (while there is something to halve)."""
-    h = F.relu(h)
-    return F.avg_pool2d(h, 2) if stage < STAGES - 1 and h.shape[-1] > 1 else h
+def entering(h: Tensor, stage: int) -> Tensor:
+    """What a stage sees of the map before: the first, the image; the others, half the resolution if there is any."""
+    return F.avg_pool2d(h, 2) if stage and h.shape[-1] > 1 else h

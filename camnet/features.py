@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import vgg16
 from tqdm import tqdm
 
-from camnet.distance import STAGES, Features, activate, stages_of, unit_length
+from camnet.distance import STAGES, Features, entering, stages_of, unit_length
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from env.images import ImageSet
@@ -53,7 +53,7 @@ class ClassifierFeatures(nn.Module):
         accuracy: Share of (up to 2,000) training images that it classified rightly in the end.
     """
 
-    name = f"classifier{WIDTH}"
+    name = f"classifier-relu{WIDTH}"
 
     def __init__(self) -> None:
         """Make room for the filters; `load_state_dict` or `train_classifier` fills it."""
@@ -65,7 +65,7 @@ class ClassifierFeatures(nn.Module):
         self.seconds = self.accuracy = float("nan")
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Unit-length feature vectors after each stage, at r / 2, r / 4 and r / 4 (the 1 x 1 map of a tiny image)."""
+        """Unit-length feature vectors of each stage, at r, r / 2 and r / 4 (down to the 1 x 1 map of a tiny image)."""
         return stages_of(self.filters, x)
 
 
@@ -83,7 +83,7 @@ class Classifier(nn.Module):
         """Logits of the classes; r is a multiple of 8."""
         h = x
         for stage, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            h = activate(norm(conv(h)), stage)
+            h = F.relu(norm(conv(entering(h, stage))))
         # Pooled evenly: unlike the adaptive kind, that has one order of summation on a GPU, too.
         return self.head(F.avg_pool2d(h, h.shape[-1] // 2).flatten(1))
 

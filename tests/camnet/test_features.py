@@ -169,13 +169,13 @@ def test_added_follows_the_settings(weights, tmp_path, monkeypatch, capsys, digi
     assert added(CamnetConfig(), digits) == []
     config = CamnetConfig(features=("lpips", "classifier", "classifier"), lpips=tmp_path / "lpips.safetensors")
     both = added(config, digits)
-    assert [own.name for own in both] == ["lpips-vgg16", "classifier32"]
+    assert [own.name for own in both] == ["lpips-vgg16", "classifier-relu32"]
     told = capsys.readouterr().err
     assert "LPIPS is meant for images of 64 pixels and more, these have 16" in told
     assert "has seen their labels" in told
     x = digits.images(torch.arange(4))
     distance = Distance(x, 1.0, both)
-    assert distance.name == "random-conv16+lpips-vgg16+classifier32+l1"
+    assert distance.name == "random-relu16+lpips-vgg16+classifier-relu32+l1"
     assert torch.allclose(
         distance(x, x.flip(0)),
         Distance(x, 1.0)(x, x.flip(0)) + sum(compared(own, x, x.flip(0)) for own in both),

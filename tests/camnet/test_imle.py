@@ -145,16 +145,16 @@ def test_the_grid_term_sees_what_repeats_and_nothing_else():
     plain, guarded = Distance(x, 1.0), Distance(x, 1.0, grid_weight=5.0)
     extra = guarded(x, x + stripes) - plain(x, x + stripes)
     assert torch.allclose(extra, torch.tensor(5 * 0.1 * 2 * 0.25 * 0.75).expand(3), atol=1e-5)
-    assert guarded.name == "random-conv16+l1+5 grid"
+    assert guarded.name == "random-relu16+l1+5 grid"
 
 
 def test_the_name_says_what_is_summed():
     x = images(4)
-    assert Distance(x, 1.0).name == "random-conv16+l1"
-    assert Distance(x, 8.0).name == "random-conv16+8 l1"
+    assert Distance(x, 1.0).name == "random-relu16+l1"
+    assert Distance(x, 8.0).name == "random-relu16+8 l1"
     features = lambda x: [x]  # noqa: E731
     features.name = "mine"
-    assert Distance(x, 1.0, [features]).name == "random-conv16+mine+l1"
+    assert Distance(x, 1.0, [features]).name == "random-relu16+mine+l1"
 
 
 def test_training_sees_every_mix_that_a_policy_may_ask_for():
