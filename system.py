@@ -28,7 +28,7 @@ from env.corruption import Action, corrupt
 from env.distribution import fixed_rates
 from env.engine import Engine
 from env.reference import Reference, corrupted_pairs, expert_pairs, labelled_images
-from env.showing import Showing
+from env.showing import Showing, untouched
 from env.single import CorruptionEnv
 from env.vector import CorruptionVectorEnv
 from env.world import World
@@ -197,8 +197,10 @@ class System:
                 f"--views.scoring-scale {config.views.scoring_scale}: the encoder {config.contrastive.encoder} takes "
                 "images of one size alone. Leave it at 1"
             )
+        # --policy none has --reward none, which environments refuse: no other actions than its own ever come.
+        restore = untouched if config.policy.name == "none" else self.generator.views
         return Showing(
-            self.generator.views,
+            restore,
             config.views.drawn,
             Choice(self.learner, self.contrast, config.views) if config.views.chooses else None,
             Expert(config.augment, strength, config.data.size) if strength else None,

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from camnet import frozen
-from camnet.evaluate import figures
+from camnet.figures import figures
 from camnet.metrics import diversity
 from camnet.sheet import sheet_grid
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, Task
 from configs.errors import as_program
 from configs.reading import read
-from env.images import load
+from env.images import ImageSet, load, with_unlabeled
 from training import tags
 from training.folder import RunFolder
 from training.ranks import Ranks
@@ -37,16 +36,16 @@ SHOWN = ("best_distance", "mean_distance", "best_psnr", "mean_psnr", "diversity"
 
 
 @torch.no_grad()
-def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[dict[str, Tensor], dict[Task, Tensor]]:
+def watch(trainer: Trainer, images: ImageSet, k: int = 8) -> tuple[dict[str, Tensor], dict[Task, Tensor]]:
     """Restore validation images K times in every task: figures for the curves, and a sample sheet a task.
 
     The same images, degradations and codes at every call, so that curves and sheets compare.
     """
-    operator = frozen.FrozenGenerator(trainer.averaged, {})
+    operator, x = frozen.FrozenGenerator(trainer.averaged, {}), images.images()
     distances, spreads, sheets = [], [], {}
     for task in dict.fromkeys(trainer.config.generator.tasks):
         random = generator_at(trainer.config.seed, 0, "watch", trainer.device)
-        degraded = trainer.tasks.draw(task, x, random)
+        degraded = trainer.tasks.draw(task, x, random, images.layouts)
         samples = operator.views(degraded, k, random)
         distances.append(torch.stack([trainer.distance(samples[:, j], x) for j in range(k)], dim=1))
         spreads.append(diversity(samples, degraded.touched()))
@@ -60,18 +59,23 @@ def watch(trainer: Trainer, x: Float[Tensor, "n 3 h w"], k: int = 8) -> tuple[di
     return curves, sheets
 
 
-def card_of(trainer: Trainer, run: Run, argv: list[str], x: Tensor, provenance: dict[str, Any]) -> dict[str, Any]:
+def card_of(
+    trainer: Trainer, run: Run, argv: list[str], images: ImageSet, provenance: dict[str, Any]
+) -> dict[str, Any]:
     """What is written beside the weights: settings, command, time, figures."""
+    x = images.images()
     config, random = trainer.config, generator_at(trainer.config.seed, 0, "evaluate", trainer.device)
     operator = frozen.FrozenGenerator(trainer.averaged, {})
     measured = {
-        name: figures(operator, trainer.distance, x, case(x, random), 16, random)
+        name: figures(operator, trainer.distance, x, case(x, random, images.layouts), 16, random)
         for name, case in tqdm(trainer.tasks.cases().items(), desc="measuring")
     }
     return {
         "generator": asdict(config.generator),
         "data": {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")},
         "grids": config.grids,
+        "unlabeled": config.unlabeled,
+        "layouts": config.layouts,
         "palette": trainer.palette.colors.tolist() if trainer.palette else None,
         "command": "python -m camnet.train " + " ".join(argv),
         "before": trainer.before,
@@ -89,8 +93,9 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
     where = ranks.device(config.device)
     with RunFolder.open(Path("runs") / f"camnet-{config.out.stem}", config, MAY_DIFFER, ranks) as folder:
         with ranks.in_turn():  # the first downloads
-            data = load(config.data, where)
-        trainer = Trainer(config, data.train, where, ranks)
+            data = load(config.data, where, config.layout_maps)
+            images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
+        trainer = Trainer(config, images, where, ranks)
         run = Run(
             folder,
             trainer.parts(),
@@ -104,7 +109,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             device=where,
             ranks=ranks,
         )
-        watched = data.validation.spread(WATCHED)
+        watched = data.validation.thinned(WATCHED)
         with run.logbook:
             for step in run.steps():
                 for values in trainer.round(step, run.progress):
@@ -116,7 +121,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
                         run.logbook.picture(f"samples/{task}", sheet, step)
         ranks.leave()  # the first measures alone
         if ranks.first:
-            card = card_of(trainer, run, argv, data.validation.spread(MEASURED), folder.provenance)
+            card = card_of(trainer, run, argv, data.validation.thinned(MEASURED), folder.provenance)
             frozen.save(trainer.averaged, config.out, card)
             report(config, run, card)
 

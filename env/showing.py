@@ -23,7 +23,7 @@ class Showing:
     """From degraded images to the views that the learner sees.
 
     Attributes:
-        restore: The frozen generator's.
+        restore: The frozen generator's, or `untouched` where nothing is ever deleted.
         count: Decorruptions of each image.
         choose: Which two of them the learner sees; None: all.
         augment: Expert augmentation; None: the views as they are.
@@ -55,3 +55,14 @@ class Showing:
         """
         views = self.choose(candidates, rows) if self.choose else candidates
         return self.augment(views.flatten(0, 1), random).unflatten(0, views.shape[:2]) if self.augment else views
+
+
+def untouched(
+    corrupted: Corrupted, count: int, random: torch.Generator, proposed: Tensor | None = None
+) -> Float[Tensor, "n k 3 h w"]:
+    """Stand in for a generator's `views` where nothing was deleted: every view is the image.
+
+    A generator would give the same, bit for bit, since what was kept is put back; it would only take its time, and draw
+    codes that decide nothing.
+    """
+    return corrupted.kept.unsqueeze(1).expand(-1, count, -1, -1, -1)

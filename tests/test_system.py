@@ -15,6 +15,7 @@ from configs.reading import read
 from configs.run import RunConfig
 from env import reference
 from env.actions import to_vector
+from env.corruption import corrupt
 from env.engine import Turn
 from env.sb3 import CorruptionSB3VecEnv
 from env.vector import CorruptionVectorEnv
@@ -130,6 +131,24 @@ def test_reinforce_of_stable_baselines3_trains_on_the_system():
     model.learn(3 * 16)
     assert any(not torch.equal(value, before[name]) for name, value in model.policy.network.state_dict().items())
     assert any(not torch.equal(value, learner[name]) for name, value in s.learner.state_dict().items())
+
+
+@pytest.mark.parametrize("flags", [[], ["--amp", "True"], ["--generator", "noise"], ["--generator", "blur"]], ids=str)
+def test_without_a_corruption_the_generator_rests_and_the_views_are_those_that_it_would_give(monkeypatch, flags):
+    s = system("--policy", "none", "--reward", "none", "--views", "all", "--views.count", "3", *flags)
+    x = s.data.test.images(torch.arange(6))
+    a = s.policy(x).sample(generator_at(0, 0, "a", CPU))
+    expected = s.generator.views(corrupt(x, a), 3, generator_at(0, 0, "codes", CPU)).transpose(0, 1)
+    monkeypatch.setattr(s.generator, "restore", None)
+    (views,) = s.world.decorrupt(x, [a], generator_at(0, 0, "codes", CPU))
+    assert torch.equal(views, expected)
+    assert torch.equal(views, x.expand(3, -1, -1, -1, -1))
+
+
+@pytest.mark.parametrize("policy", ["random", "decolorize"])
+def test_with_a_corruption_the_generator_is_asked(policy):
+    s = system("--policy", policy, "--reward", "none", "--policy.mask-ratio", "0")
+    assert s.world.showing.restore == s.generator.views
 
 
 def test_proposed_codes_reach_the_generator():

@@ -3,7 +3,7 @@
 import torch
 
 from env.corruption import Action, corrupt
-from env.showing import Showing
+from env.showing import Showing, untouched
 
 N, SIZE = 5, 8
 
@@ -52,3 +52,11 @@ def test_the_choice_is_made_before_the_augmentation_and_knows_the_rows():
     assert torch.equal(asked[0][1], torch.arange(10, 10 + N))
     noise = 100 * torch.rand(2 * N, 1, 1, 1, generator=drawn(7))  # one draw for every view of every image
     assert torch.equal(shown, candidates[[2, 0]] + noise.view(2, N, 1, 1, 1))
+
+
+def test_where_nothing_is_deleted_every_view_is_the_image_and_no_code_is_drawn():
+    random = drawn()
+    views = Showing(untouched, count=3).decorrupt(degraded(), random)
+    assert views.shape == (3, N, 3, SIZE, SIZE)
+    assert all(torch.equal(view, degraded().kept) for view in views)
+    assert torch.equal(random.get_state(), drawn().get_state())

@@ -1,0 +1,56 @@
+"""What the card of a generator says of its training: on which images, and for which cases."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from camnet.decorruptor import Decorruptor
+from camnet.layout import Palette
+from camnet.tasks import Case, Tasks
+from configs.camnet import GeneratorConfig
+from configs.data import DataConfig
+from configs.errors import UsageError
+from configs.evaluation import EvaluationConfig
+
+
+def data_of(card: Mapping[str, Any], config: EvaluationConfig) -> DataConfig:
+    """The images that a generator was trained for, in the folder that is given.
+
+    Raises:
+        UsageError: If the card does not say, or names a set that there is none of.
+    """
+    own = {"root": config.data_root, "download": config.download}
+    try:
+        return DataConfig(**{name: _tupled(value) for name, value in card["data"].items()} | own)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"--generator {config.generator}: its card does not say which images it is for ({error})"
+        ) from error
+
+
+def cases_of(name: str, operator: Decorruptor, where: torch.device) -> dict[str, Case]:
+    """The cases that a generator is trained for, by its card.
+
+    Raises:
+        UsageError: If the card is damaged.
+    """
+    card = operator.card
+    try:
+        settings = GeneratorConfig(**{key: _tupled(value) for key, value in card["generator"].items()})
+        colors = card.get("palette")
+        palette = Palette(torch.tensor(colors, device=where)) if colors else None
+        return Tasks(settings, tuple(card.get("grids", (4,))), 0.0, palette).cases()
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"--generator {name}: its card is damaged ({error})") from error
+
+
+def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Which images a card names, wherever they lay."""
+    data = card.get("data")
+    return {k: v for k, v in data.items() if k not in ("root", "download")} if isinstance(data, Mapping) else {}
+
+
+def _tupled(value: Any) -> Any:
+    """JSON has lists where the settings have tuples."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,165 @@
+"""What an evaluation measures: which generators, on which images, in which cases.
+
+Every image of a case is degraded once, equally for all generators, and restored K times by each that is trained for it.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camnet import frozen, metrics, sheet
+from camnet.cards import cases_of, data_of, trained_on
+from camnet.decorruptor import Decorruptor
+from camnet.degraded import Degraded
+from camnet.distance import CALIBRATION_IMAGES, Distance
+from camnet.figures import figures
+from camnet.table import Figures
+from camnet.tasks import Case
+from configs.data import DataConfig
+from configs.errors import UsageError
+from configs.evaluation import EvaluationConfig, stem
+from configs.settings import suggestion
+from env.images import ImageSet, load
+from training.seeding import generator_at
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, and on what.
+
+    Attributes:
+        config: The settings.
+        operators: Generators by the name in the table; the first says which cases there are.
+        cases: Cases to measure, and the names of the generators that are trained for them.
+        data: Which images.
+        x: The images, in [0, 1].
+        distance: Compares them.
+    """
+
+    config: EvaluationConfig
+    operators: dict[str, Decorruptor]
+    cases: dict[str, tuple[Case, list[str]]]
+    data: DataConfig
+    x: Float[Tensor, "n 3 h w"]
+    distance: Distance
+
+    def degraded(self, name: str) -> Degraded:
+        """The images of a case: the same for every generator and any --batch."""
+        case, _ = self.cases[name]
+        return case(self.x, generator_at(self.config.seed, 0, f"degrade {name}", self.x.device))
+
+    def codes(self, name: str) -> torch.Generator:
+        """What draws a case's codes: equally seeded for every generator."""
+        return generator_at(self.config.seed, 0, f"codes {name}", self.x.device)
+
+    def measure(self) -> Iterator[tuple[str, str, Figures, sheet.Block]]:
+        """Case, generator, figures and a block of the sheet, one generator of one case after another."""
+        config = self.config
+        for name, (_, able) in self.cases.items():
+            degraded = self.degraded(name)
+            for who in able:
+                operator = self.operators[who]
+                measured = figures(
+                    operator, self.distance, self.x, degraded, config.k, self.codes(name), batch=config.batch
+                )
+                title = f"{name} · {who}" if len(self.operators) > 1 else name
+                yield name, who, measured, self.block(title, operator, degraded, self.codes(name))
+
+    @torch.no_grad()
+    def block(self, title: str, operator: Decorruptor, degraded: Degraded, random: torch.Generator) -> sheet.Block:
+        """A few images of a case, evenly spread, for the sheet."""
+        columns = min(sheet.COLUMNS, len(self.x))
+        rows = torch.arange(columns, device=self.x.device) * len(self.x) // columns
+        x, some = self.x[rows], degraded.select(rows)
+        samples = operator.views(some, self.config.k, random)
+        distances = metrics.distances(
+            self.distance, self.distance.features(samples.flatten(0, 1)), self.distance.features(x)
+        )
+        return sheet.Block(title, sheet.rows_of(x, some, samples, distances, sheet.SHOWN))
+
+
+def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
+    """Load generators and images, and find the cases.
+
+    Raises:
+        UsageError: If weights, their cards, images or cases are not there, or do not fit one another.
+    """
+    operators, data = load_operators(config, where)
+    who, first = next(iter(operators.items()))
+    cases = chosen(cases_of(who, first, where), config.cases)
+    splits = load(data, where)
+    images: ImageSet = getattr(splits, config.split)
+    x = images.spread(config.images)
+    able: dict[str, tuple[Case, list[str]]] = {name: (case, []) for name, case in cases.items()}
+    for who, operator in operators.items():
+        for name in restorable(who, operator, first, cases, x[:1]):
+            able[name][1].append(who)
+    distance = Distance(splits.train.spread(CALIBRATION_IMAGES), pixel_weight=1.0)
+    return Evaluation(config, operators, able, data, x, distance)
+
+
+def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[str, Decorruptor], DataConfig]:
+    """The generators by their short names (by what was given where two of these are equal), and the first's images.
+
+    Raises:
+        UsageError: If one is not there or given twice, or they restore images of different sizes.
+    """
+    given = (config.generator, *config.against)
+    if len(set(given)) < len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise UsageError(f"--against {twice}: given twice; keep one of them")
+    short = {name: stem(name) for name in given}
+    names = short if len(set(short.values())) == len(given) else {name: name for name in given}
+    precision = torch.bfloat16 if config.amp else torch.float32
+    first = frozen.load(config.generator, where, precision)
+    data = data_of(first.card, config)
+    operators: dict[str, Decorruptor] = {names[config.generator]: first}
+    for name in config.against:
+        operator = operators[names[name]] = frozen.find(name, data, where, precision)
+        if operator.size not in (first.size, None):
+            raise UsageError(
+                f"--against {name}: it restores images of {operator.size} pixels, {names[config.generator]} those of "
+                f"{first.size}; measure them one by one"
+            )
+        if trained_on(operator.card) not in (trained_on(first.card), {}):
+            print(
+                f"--against {name}: trained on other images than {names[config.generator]}, perhaps on these",
+                file=sys.stderr,
+            )
+    return operators, data
+
+
+def restorable(
+    name: str, operator: Decorruptor, first: Decorruptor, cases: Mapping[str, Case], x: Float[Tensor, "1 3 h w"]
+) -> list[str]:
+    """The cases that an operator can be measured on beside the first.
+
+    What has a card of CAMNet must be trained for the very case (factors, classes of layouts); anything else, for its
+    task.
+    """
+    if "generator" in operator.card:
+        own = cases_of(name, operator, x.device)
+        same = operator.card.get("palette") == first.card.get("palette")
+        return [case for case in cases if case in own and (same or case != "layout")]
+    random = torch.Generator(x.device)
+    tasks = operator.tasks
+    return [name for name, case in cases.items() if tasks is None or case(x, random).task in tasks]
+
+
+def chosen(cases: Mapping[str, Case], names: tuple[str, ...]) -> dict[str, Case]:
+    """The named cases, in the order given; all of them where none is.
+
+    Raises:
+        UsageError: If a name is not among them.
+    """
+    for name in names:
+        if name not in cases:
+            raise UsageError(
+                f"--cases {name!r}: not a case of this generator{suggestion(name, cases)}. Valid are "
+                + ", ".join(map(repr, cases))
+            )
+    return {name: cases[name] for name in names or cases}

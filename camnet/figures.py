@@ -1,0 +1,97 @@
+"""The figures of K restorations of every image: from images to the numbers in a table.
+
+What is noted of each image stays on the device, in float64; figures are made of all images together, at the end.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camnet import metrics
+from camnet.decorruptor import Decorruptor
+from camnet.degraded import Degraded
+from camnet.distance import Distance
+from camnet.table import FRECHET_IMAGES, Figures
+
+
+@torch.no_grad()
+def figures(
+    operator: Decorruptor,
+    distance: Distance,
+    x: Float[Tensor, "n 3 h w"],
+    degraded: Degraded,
+    k: int,
+    random: torch.Generator,
+    batch: int = 100,
+) -> Figures:
+    """Measure K restorations of each image; `camnet.table.COLUMNS` says what the figures mean.
+
+    Args:
+        operator: Restores.
+        distance: Compares images.
+        x: The truth, in [0, 1].
+        degraded: What is restored.
+        k: Restorations of each image, at least 2.
+        random: Draws the codes.
+        batch: Images restored at once, k times each.
+
+    Returns:
+        The figures by name; no `frechet_distance` below `FRECHET_IMAGES` images.
+    """
+    parts = []
+    for rows in torch.arange(len(x), device=x.device).split(batch):
+        some = degraded.select(rows)
+        parts.append(observe(distance, x[rows], some, operator.views(some, k, random)))
+    result = summarize({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    return dict(zip(result, torch.stack(list(result.values())).tolist(), strict=True))
+
+
+def observe(
+    distance: Distance, x: Float[Tensor, "n 3 h w"], degraded: Degraded, samples: Float[Tensor, "n k 3 h w"]
+) -> dict[str, Tensor]:
+    """Note of each image what figures are made of: n rows each, in float64."""
+    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
+    variance, pixels = metrics.spread(samples, degraded.touched())
+    hue, change = metrics.hue_parts(samples[:, 0], samples[:, 1])
+    noted = {
+        "distance": metrics.distances(distance, seen, truth),
+        "from_mean": metrics.distances(distance, seen, distance.features(samples.mean(dim=1))),
+        "plain": distance.between(distance.features(metrics.plain_fill(degraded)), truth),
+        "apart": distance.among(seen, samples.shape[1]),
+        "psnr": metrics.psnr(samples, x),
+        "ssim": metrics.ssim(samples, x),
+        "variance": variance,
+        "pixels": pixels,
+        "hue": hue,
+        "change": change,
+        "residual": metrics.residual(degraded, samples),
+        "real": metrics.pooled(distance.random, x),
+        "made": metrics.pooled(distance.random, samples[:, 0]),
+    }
+    return {name: value.double() for name, value in noted.items()}
+
+
+def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
+    """The figures from what was noted of all images, in the order of `camnet.table.COLUMNS`."""
+    best, plain = seen["distance"].amin(dim=1), seen["plain"]
+    sigma = metrics.BANDWIDTH * plain.mean()
+    result = {
+        "best_distance": best.mean(),
+        "mean_distance": seen["distance"].mean(),
+        "plain_distance": plain.mean(),
+        "best_psnr": seen["psnr"].amax(dim=1).mean(),
+        "mean_psnr": seen["psnr"].mean(),
+        "best_ssim": seen["ssim"].amax(dim=1).mean(),
+        "mean_ssim": seen["ssim"].mean(),
+        "coverage": metrics.coverage(best, plain),
+        "diversity": seen["variance"].sum().div(seen["pixels"].sum().clamp(min=1)).sqrt(),
+        "feature_diversity": seen["apart"].mean(),
+        "weighted_variance": metrics.weighted_variance(seen["distance"], seen["from_mean"], sigma),
+        "hue_share": seen["hue"].sum() / seen["change"].sum().clamp(min=1e-12),
+        "residual": seen["residual"].amax(),
+    }
+    if len(best) >= FRECHET_IMAGES:
+        result["frechet_distance"] = metrics.frechet_distance(seen["real"], seen["made"])
+    return result
