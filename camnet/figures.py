@@ -38,7 +38,7 @@ def figures(
         batch: Images restored at once, k times each.
 
     Returns:
-        The figures by name; no `frechet_distance` below `FRECHET_IMAGES` images.
+        The figures by name; no `frechet_distance` and `power_ratio` below `FRECHET_IMAGES` images.
     """
     parts = []
     for rows in torch.arange(len(x), device=x.device).split(batch):
@@ -69,6 +69,8 @@ def observe(
         "residual": metrics.residual(degraded, samples),
         "real": metrics.pooled(distance.random, x),
         "made": metrics.pooled(distance.random, samples[:, 0]),
+        "real_power": metrics.power(x),
+        "made_power": metrics.power(samples[:, 0]),
     }
     return {name: value.double() for name, value in noted.items()}
 
@@ -94,4 +96,5 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
     }
     if len(best) >= FRECHET_IMAGES:
         result["frechet_distance"] = metrics.frechet_distance(seen["real"], seen["made"])
+        result["power_ratio"] = metrics.power_ratio(seen["real_power"], seen["made_power"])
     return result

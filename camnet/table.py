@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 FRECHET_IMAGES = 200
-"""Fewest images that a Fréchet distance is taken from: about twice as many as its features."""
+"""Fewest images that a Fréchet distance is taken from: about twice as many as its features. Spectra want as many."""
 
 
 class Column(NamedTuple):
@@ -33,6 +33,9 @@ COLUMNS = {
     "residual": Column("residual ↓", ".1e", "largest disagreement of any restoration with what is known, pixel values"),
     "frechet_distance": Column("Fréchet ↓", ".4f", "between the true images and one restoration of each, on pooled "
                                f"features; from {FRECHET_IMAGES} images on; compare at equal n alone"),
+    "power_ratio": Column("power", ".2f", "largest ratio, over spatial frequencies, of the restorations' mean power to "
+                          "the truth's: about 1 or less is natural, more is a pattern (stripes, dots); from "
+                          f"{FRECHET_IMAGES} images on"),
 }  # fmt: skip
 """The figures in the table's order."""
 

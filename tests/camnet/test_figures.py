@@ -127,3 +127,10 @@ def test_a_frechet_distance_needs_images_enough(digits, distance):
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-5)
     gray = figures(operator, distance, x, degrade(x, gray=True), 2, random())
     assert gray["frechet_distance"] > 0.01
+
+
+def test_a_power_ratio_tells_noise(digits, distance):
+    x = digits[:200]
+    clean, noisy = (figures(Noisy(s), distance, x, degrade(x), 2, random())["power_ratio"] for s in (0.0, 0.2))
+    assert clean == pytest.approx(1, abs=1e-4)
+    assert noisy > 10

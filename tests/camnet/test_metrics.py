@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from camnet import metrics
 from camnet.distance import Distance
@@ -223,3 +224,30 @@ def test_frechet_distance_is_its_formula():
     slow = ((real.mean(0) - made.mean(0)) ** 2).sum() + np.trace(c) + np.trace(other) - 2 * cross
     found = metrics.frechet_distance(torch.from_numpy(real), torch.from_numpy(made))
     assert found.item() == pytest.approx(slow)
+
+
+def test_power_is_that_of_each_frequency():
+    x = torch.zeros(1, 3, 8, 8)
+    x[:, :, :, ::2] = 1  # the constant, and stripes of one pixel
+    found = metrics.power(x)[0]
+    assert found.argmax() == 3  # the highest of the frequencies across: (0, 4), without the constant
+    assert found[3] == 32**2
+    assert found.sum() == 32**2
+    assert metrics.power(x + 0.25).sum() == pytest.approx(32**2)
+
+
+def test_faint_stripes_have_many_times_the_power_of_photographs_there():
+    x = images(50, seed=3)
+    smooth = F.avg_pool2d(x, 5, stride=1, padding=2)
+    stripes = 0.02 * (torch.arange(x.shape[-1]) % 2).sub(0.5)
+    real = metrics.power(smooth)
+    assert metrics.power_ratio(real, real).item() == pytest.approx(1)
+    assert metrics.power_ratio(real, metrics.power(0.5 * smooth)).item() == pytest.approx(0.25)  # a blur is no pattern
+    assert metrics.psnr((smooth + stripes).unsqueeze(1), smooth).mean().item() > 39
+    assert metrics.power_ratio(real, metrics.power(smooth + stripes)).item() > 3
+
+
+def test_power_where_there_is_none_to_compare_with_is_finite():
+    flat = torch.full((2, 3, 8, 8), 0.5)
+    flat[0, :, :4] = 0.25
+    assert metrics.power_ratio(metrics.power(flat), metrics.power(flat)).item() == pytest.approx(1)
