@@ -56,7 +56,7 @@ class System:
     def __init__(self, config: RunConfig, where: torch.device) -> None:
         self.config, self.device = config, where
         self.data = images.load(config.data, where)
-        self.generator_name = frozen.resolve(config.generator, config.data.name)
+        self.generator_name = frozen.resolve(config.generator, config.data)
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator = frozen.find(self.generator_name, config.data, where, precision)
         self._check()

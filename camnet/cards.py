@@ -45,6 +45,16 @@ def cases_of(name: str, operator: Decorruptor, where: torch.device) -> dict[str,
         raise UsageError(f"--generator {name}: its card is damaged ({error})") from error
 
 
+def map_classes_of(card: Mapping[str, Any]) -> int:
+    """How many classes the maps beside a generator's images may have; 0: it was trained without maps."""
+    return card["generator"]["layout_classes"] if card.get("layouts") == "maps" else 0
+
+
+def same_layouts(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether layouts mean the same to two generators that were trained for them."""
+    return card.get("palette") == other.get("palette") and map_classes_of(card) == map_classes_of(other)
+
+
 def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
     """Which images a card names, wherever they lay."""
     data = card.get("data")

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from camnet import frozen, metrics, sheet
-from camnet.cards import cases_of, data_of, trained_on
+from camnet.cards import cases_of, data_of, map_classes_of, same_layouts, trained_on
 from camnet.decorruptor import Decorruptor
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
@@ -37,7 +37,8 @@ class Evaluation:
         cases: Cases to measure, and the names of the generators that are trained for them.
         data: Which images.
         x: The images, in [0, 1].
-        distance: Compares them.
+        maps: Their maps of classes, where the first generator was trained on such.
+        distance: Compares images.
     """
 
     config: EvaluationConfig
@@ -45,12 +46,13 @@ class Evaluation:
     cases: dict[str, tuple[Case, list[str]]]
     data: DataConfig
     x: Float[Tensor, "n 3 h w"]
+    maps: UInt8[Tensor, "n h w"] | None
     distance: Distance
 
     def degraded(self, name: str) -> Degraded:
         """The images of a case: the same for every generator and any --batch."""
         case, _ = self.cases[name]
-        return case(self.x, generator_at(self.config.seed, 0, f"degrade {name}", self.x.device))
+        return case(self.x, generator_at(self.config.seed, 0, f"degrade {name}", self.x.device), self.maps)
 
     def codes(self, name: str) -> torch.Generator:
         """What draws a case's codes: equally seeded for every generator."""
@@ -91,15 +93,15 @@ def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
     operators, data = load_operators(config, where)
     who, first = next(iter(operators.items()))
     cases = chosen(cases_of(who, first, where), config.cases)
-    splits = load(data, where)
-    images: ImageSet = getattr(splits, config.split)
-    x = images.spread(config.images)
+    splits = load(data, where, map_classes_of(first.card))
+    split: ImageSet = getattr(splits, config.split)
+    images = split.thinned(config.images)
     able: dict[str, tuple[Case, list[str]]] = {name: (case, []) for name, case in cases.items()}
     for who, operator in operators.items():
-        for name in restorable(who, operator, first, cases, x[:1]):
+        for name in restorable(who, operator, first, cases, images.thinned(1)):
             able[name][1].append(who)
     distance = Distance(splits.train.spread(CALIBRATION_IMAGES), pixel_weight=1.0)
-    return Evaluation(config, operators, able, data, x, distance)
+    return Evaluation(config, operators, able, data, images.images(), images.layouts, distance)
 
 
 def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[str, Decorruptor], DataConfig]:
@@ -134,20 +136,20 @@ def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[
 
 
 def restorable(
-    name: str, operator: Decorruptor, first: Decorruptor, cases: Mapping[str, Case], x: Float[Tensor, "1 3 h w"]
+    name: str, operator: Decorruptor, first: Decorruptor, cases: Mapping[str, Case], image: ImageSet
 ) -> list[str]:
-    """The cases that an operator can be measured on beside the first.
+    """The cases that an operator can be measured on beside the first; an image to try them on is given.
 
     What has a card of CAMNet must be trained for the very case (factors, classes of layouts); anything else, for its
     task.
     """
     if "generator" in operator.card:
-        own = cases_of(name, operator, x.device)
-        same = operator.card.get("palette") == first.card.get("palette")
+        own = cases_of(name, operator, image.pixels.device)
+        same = same_layouts(operator.card, first.card)
         return [case for case in cases if case in own and (same or case != "layout")]
-    random = torch.Generator(x.device)
+    x, maps, random = image.images(), image.layouts, torch.Generator(image.pixels.device)
     tasks = operator.tasks
-    return [name for name, case in cases.items() if tasks is None or case(x, random).task in tasks]
+    return [name for name, case in cases.items() if tasks is None or case(x, random, maps).task in tasks]
 
 
 def chosen(cases: Mapping[str, Case], names: tuple[str, ...]) -> dict[str, Case]:

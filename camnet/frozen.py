@@ -27,6 +27,8 @@ from configs.errors import UsageError
 from training.atomic import write_atomically
 
 SHIPPED = Path(__file__).parent / "weights"
+PHOTOGRAPHS = {32: "cifar10", 64: "imagefolder", 96: "imagefolder96"}
+"""Shipped weights for photographs, by their size in pixels."""
 PRECISIONS = (torch.float32, torch.bfloat16)
 
 
@@ -145,20 +147,22 @@ def load(name: str, device: torch.device, dtype: torch.dtype = torch.float32, co
     return FrozenGenerator(generator, card)
 
 
-def resolve(name: str, images: str) -> str:
-    """What --generator auto stands for: the shipped weights named as the image set; other names stay.
+def resolve(name: str, data: DataConfig) -> str:
+    """What --generator auto stands for: the digits' own weights, or those for photographs of the size; others stay.
 
     Raises:
         UsageError: If none are shipped for these images.
     """
     if name != "auto":
         return name
-    if not (SHIPPED / f"{images}.safetensors").is_file():
+    shipped = "digits" if data.name == "digits" else PHOTOGRAPHS.get(data.size)
+    if shipped is None:
         raise UsageError(
-            f"--generator auto: no generator is shipped for --data {images}: train one with python -m camnet.train "
-            f"--config configs/camnet_{images}.yaml, then --generator PATH; or take a fill: {', '.join(KINDS)}"
+            f"--generator auto: no generator is shipped for images of {data.size} pixels, only of "
+            f"{', '.join(map(str, PHOTOGRAPHS))}: change --data.size; or train one with python -m camnet.train "
+            f"--config configs/camnet_imagefolder.yaml, then --generator PATH; or take a fill: {', '.join(KINDS)}"
         )
-    return images
+    return shipped
 
 
 def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> Decorruptor:
@@ -173,7 +177,7 @@ def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype =
     Raises:
         UsageError: If there is none of that name, or it does not load.
     """
-    name = resolve(name, data.name)
+    name = resolve(name, data)
     for kind in KINDS:
         if name == kind:
             return Fill(kind, data.size)

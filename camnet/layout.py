@@ -1,7 +1,8 @@
 r"""Layout: synthesis from a map of classes alone. No pixel is kept; the classes are all that is known.
 
-A set without a map of its own gets a pseudo-layout: pixels, averaged over cells, are sorted into a few classes of
-color by k-means (`Palette`). It says where regions lie and what color they roughly have, and nothing of their detail.
+A folder may have maps of its own (`env.maps`). Other sets get pseudo-layouts: pixels, averaged over cells, are sorted
+into a few classes of color by k-means (`Palette`). They say where regions lie and what color they roughly have, and
+nothing of their detail.
 """
 
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from camnet.jpeg import LEVELS, rgb_to_ycbcr, ycbcr_to_rgb
 from configs.camnet import Task
+from env.maps import VOID
 
 WEIGHTS = (0.5, 1.0, 1.0)
 """What Y, Cb and Cr count for in the distance between colors. Luma counts half: it varies most of the three within one
@@ -163,7 +165,7 @@ class Palette:
 
 
 def synthesize_from(labels: Int[Tensor, "n h w"], classes: int) -> Layout:
-    """The layouts to synthesize images from: true label maps, or those of `Palette.layout_of`.
+    """The layouts to synthesize images from: true ones (`labels_of`), or those of `Palette.layout_of`.
 
     Args:
         labels: Class of each pixel; outside 0..classes-1 it is void.
@@ -175,6 +177,12 @@ def synthesize_from(labels: Int[Tensor, "n h w"], classes: int) -> Layout:
     if classes < 1:
         raise ValueError(f"a layout needs at least one class, not {classes}")
     return Layout(labels, classes)
+
+
+def labels_of(maps: UInt8[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
+    """The labels in maps of classes as they were read: void, 255 in a file, becomes -1, which is never a class."""
+    labels = maps.long()
+    return labels.masked_fill(labels == VOID, -1)
 
 
 def draw_layout(

@@ -1,14 +1,14 @@
 """What CAMNet is trained and measured on: how images are degraded for each task."""
 
-from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from camnet.degraded import Degraded
 from camnet.jpeg import compress
-from camnet.layout import Palette, synthesize_from
+from camnet.layout import Palette, labels_of, synthesize_from
 from configs.camnet import GeneratorConfig, Task
 from env.corruption import FACTORS, Action, corrupt
 from env.distribution import fixed_rates
@@ -16,25 +16,40 @@ from env.distribution import fixed_rates
 QUALITY = (2.0, 50.0)
 """Lowest and highest JPEG quality in training; drawn log-uniformly."""
 
-Case = Callable[[Float[Tensor, "n 3 h w"], torch.Generator], Degraded]
-"""One row of a table: images and random numbers to degraded images."""
+
+@runtime_checkable
+class Case(Protocol):
+    """One row of a table: images, random numbers and maps of classes, where there are any, to degraded images."""
+
+    def __call__(
+        self, x: Float[Tensor, "n 3 h w"], random: torch.Generator, maps: UInt8[Tensor, "n h w"] | None = None
+    ) -> Degraded:
+        """Degrade images."""
 
 
 class Tasks:
-    """Degrades images for each task that a generator is trained on."""
+    """Degrades images for each task that a generator is trained on.
+
+    Layouts are the maps that come with the images; where none do, those of the palette.
+    """
 
     def __init__(self, config: GeneratorConfig, grids: tuple[int, ...], pure: float, palette: Palette | None) -> None:
         self.config, self.grids, self.pure, self.palette = config, grids, pure, palette
 
-    def draw(self, task: Task, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Degraded:
+    def draw(
+        self,
+        task: Task,
+        x: Float[Tensor, "n 3 h w"],
+        random: torch.Generator,
+        maps: UInt8[Tensor, "n h w"] | None = None,
+    ) -> Degraded:
         """Degrade images as in training."""
         if task == "decompression":
             low, high = (torch.tensor(q).log() for q in QUALITY)
             share = torch.rand(len(x), generator=random, device=x.device)
             return compress(x, (low + share * (high - low)).exp())
         if task == "layout":
-            assert self.palette is not None
-            return synthesize_from(self.palette.layout_of(x), self.config.layout_classes)
+            return synthesize_from(self._labels(x, maps), self.config.layout_classes)
         return corrupt(x, training_actions(len(x), self.grids, random, self.config.factors, self.pure))
 
     def cases(self) -> dict[str, Case]:
@@ -49,14 +64,21 @@ class Tasks:
         if "decompression" in self.config.tasks:
             cases |= {f"decompression q{q}": jpeg_case(q) for q in (5, 20)}
         if "layout" in self.config.tasks:
-            cases["layout"] = lambda x, random: self.draw("layout", x, random)
+            cases["layout"] = lambda x, random, maps=None: self.draw("layout", x, random, maps)
         return cases
+
+    def _labels(self, x: Float[Tensor, "n 3 h w"], maps: UInt8[Tensor, "n h w"] | None) -> Int[Tensor, "n h w"]:
+        if maps is not None:
+            return labels_of(maps)
+        if self.palette is None:
+            raise ValueError("images without maps of classes need a palette")
+        return self.palette.layout_of(x)
 
 
 def mix_case(grid: int, mask_ratio: float = 0.0, decolorize: float = 0.0, factor: int = 0) -> Case:
     """Every image alike: cells hidden at random at one rate, color deleted or not, one downsampling factor."""
 
-    def case(x: Tensor, random: torch.Generator) -> Degraded:
+    def case(x: Tensor, random: torch.Generator, maps: Tensor | None = None) -> Degraded:
         a = fixed_rates(len(x), grid, mask_ratio, decolorize, (0.0, 0.0), x.device).sample(random)
         return corrupt(x, Action(a.mask, torch.full_like(a.downsample, factor), a.decolorize))
 
@@ -65,7 +87,7 @@ def mix_case(grid: int, mask_ratio: float = 0.0, decolorize: float = 0.0, factor
 
 def jpeg_case(quality: int) -> Case:
     """Every image compressed at one quality."""
-    return lambda x, random: compress(x, torch.full((len(x),), float(quality), device=x.device))
+    return lambda x, random, maps=None: compress(x, torch.full((len(x),), float(quality), device=x.device))
 
 
 def training_actions(

@@ -93,7 +93,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
     where = ranks.device(config.device)
     with RunFolder.open(Path("runs") / f"camnet-{config.out.stem}", config, MAY_DIFFER, ranks) as folder:
         with ranks.in_turn():  # the first downloads
-            data = load(config.data, where, config.layout_maps)
+            data = load(config.data, where, config.map_classes)
             images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
         trainer = Trainer(config, images, where, ranks)
         run = Run(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from camnet import frozen
@@ -47,9 +47,9 @@ class Trainer:
         self.distance = Distance(
             images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images), config.grid_weight
         )
-        layouts = "layout" in config.generator.tasks
+        fits = "layout" in config.generator.tasks and images.layouts is None
         self.palette = (
-            Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if layouts else None
+            Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
         )
         self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
@@ -70,9 +70,9 @@ class Trainer:
         """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
         config = self.config
         random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
-        x = self.batch(random)
+        x, maps = self.batch(random)
         tasks = config.generator.tasks
-        degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random)
+        degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
         targets = pyramid(x, config.generator.resolutions)
         codes = self.search(degraded, targets, random)
         order, fresh = (
@@ -96,17 +96,18 @@ class Trainer:
                 yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
             found, last = torch.where(fresh, seen, found), seen
 
-    def batch(self, random: torch.Generator) -> Float[Tensor, "n 3 h w"]:
-        """Draw the images of a round."""
+    def batch(self, random: torch.Generator) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"] | None]:
+        """Draw the images of a round, with their maps of classes where there are any."""
         config = self.config
         index = torch.randint(len(self.images), (config.batch * config.group,), generator=random, device=self.device)
-        x = self.images.images(index)
+        x, maps = self.images.images(index), self.images.maps(index)
         if config.recolor:
             x = recolor(x, random)
         if config.flip:
             mirrored = torch.rand(len(x), 1, 1, 1, generator=random, device=self.device) < 0.5
             x = torch.where(mirrored, x.flip(-1), x)
-        return x
+            maps = None if maps is None else torch.where(mirrored[:, 0], maps.flip(-1), maps)
+        return x, maps
 
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> list[Code]:
         """The best code of every module for each image."""

@@ -53,9 +53,10 @@ class GeneratorConfig:
             )
         if any(fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)):
             raise ValueError(f"--generator.resolutions: each must be twice the one before, got {self.resolutions}")
-        if self.resolutions[0] % (2 * self.patch) or self.resolutions[0] < 2 * self.patch:
+        if self.resolutions[0] % self.patch or self.resolutions[0] < 2 * self.patch:
             raise ValueError(
-                f"--generator.resolutions must begin with a multiple of {2 * self.patch}, got {self.resolutions}"
+                f"--generator.resolutions must begin with a multiple of {self.patch}, at least {2 * self.patch}, got "
+                f"{self.resolutions}"
             )
         if any(width % 8 for width in self.widths):
             raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
@@ -65,7 +66,7 @@ class GeneratorConfig:
         require_range("generator.global-code", self.global_code, 1, 4096)
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
         require_range("generator.factors", self.factors, 1, 5)
-        require_range("generator.layout-classes", self.layout_classes, 2, 64)
+        require_range("generator.layout-classes", self.layout_classes, 2, 255)
 
     @property
     def planes(self) -> dict[Task, int]:
@@ -132,6 +133,11 @@ class CamnetConfig:
     """Rounds between points of the curves."""
     picture_every: int = 100
     """Rounds between sample sheets and validation figures in TensorBoard."""
+    layouts: Literal["palette", "maps"] = "palette"
+    """Where the maps of the layout task come from. palette: classes of color, found by k-means. maps: a file
+    name_mask.png beside each image of --data imagefolder; docs/camnet.md says how it has to look."""
+    unlabeled: bool = False
+    """Train on the 100,000 unlabelled images of --data stl10, too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -162,6 +168,7 @@ class CamnetConfig:
             raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
         if ("lpips" in self.features) != (self.lpips != Path()):
             raise ValueError("--features lpips and --lpips FILE need one another")
+        self._check_images()
         for count in self.candidates:
             require_range("candidates", count, 1, 1e5)
         require_range("steps", self.steps, 1, 1e9)
@@ -178,6 +185,28 @@ class CamnetConfig:
         require_range("log-every", self.log_every, 1, 1e9)
         require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)
+
+    def _check_images(self) -> None:
+        """Refuse images that do not have what is asked of them."""
+        if self.layouts == "maps" and self.data.name != "imagefolder":
+            raise ValueError(
+                f"--layouts maps: only the images of --data imagefolder can have maps, not {self.data.name}"
+            )
+        if self.layouts == "maps" and "layout" not in self.generator.tasks:
+            raise ValueError("--layouts maps is for the layout task: add layout to --generator.tasks")
+        if self.unlabeled and self.data.name != "stl10":
+            raise ValueError(f"--unlabeled True: only --data stl10 has unlabelled images, not {self.data.name}")
+        if self.unlabeled and self.data.classes:
+            raise ValueError(
+                "--unlabeled True: nobody knows which unlabelled images are of --data.classes; leave one out"
+            )
+        if self.unlabeled and "classifier" in self.features:
+            raise ValueError("--unlabeled True: --features classifier learns from labels; leave one of the two out")
+
+    @property
+    def map_classes(self) -> int:
+        """How many classes the maps beside the images may have; 0: no maps are read."""
+        return self.generator.layout_classes if self.layouts == "maps" else 0
 
     @property
     def stride(self) -> int:

@@ -27,8 +27,9 @@ class DataConfig:
     ] = "digits"
     """digits: scikit-learn's 1,797 real handwritten digits, each drawn once in two random colors (no download).
     cifar10, cifar100, stl10: tested on the official test images, 10 % of the training images held out for validation;
-    of stl10 the labelled images alone are used. imagefolder: your own images, one folder a class, or such folders
-    below train/ and test/ (or val/); with no train/, 80 % are for training, 5 % for validation, 15 % for test."""
+    of stl10 the labelled images alone are used (camnet.train can take the others, too). imagefolder: your own images,
+    one folder a class, or such folders below train/ and test/ (or val/); with no train/, 80 % are for training, 5 % for
+    validation, 15 % for test. A file name_mask.png beside name.jpg is its map of classes, and never an image."""
     root: Annotated[Path, arg(aliases=["--data-root"])] = Path("data")
     """Where the files lie. cifar10, cifar100, stl10: the folder that holds cifar-10-batches-py, cifar-100-python or
     stl10_binary. imagefolder: the folder that holds one folder a class. digits needs none."""
@@ -36,8 +37,8 @@ class DataConfig:
     """Download the set into the root if it is not there (cifar10, cifar100, stl10). Without it nothing ever is."""
     size: int = 0
     """Side of the square images in pixels; 0: the set's own (digits 16, cifar 32, stl10 96, imagefolder 64). digits: 16
-    or 32; others: a multiple of 8 from 16 to 512. Generators are shipped for the own sizes of digits, cifar10 and
-    imagefolder."""
+    or 32; others: a multiple of 8 from 16 to 512. Generators are shipped for digits of 16 and photographs of 32,
+    64 and 96 pixels."""
     classes: tuple[str, ...] = ()
     """Use these classes alone, by name or by number, from 0 in the set's own order; they are numbered anew in the order
     given. Empty: all."""

@@ -1,4 +1,7 @@
-"""Image folders: found, split by the names of the files, decoded by threads into one array of bytes."""
+"""Image folders: found, split by the names of the files, decoded by threads into one array of bytes.
+
+Maps of classes beside the images (`env.maps`) are read where they are asked for, and never taken for images.
+"""
 
 import hashlib
 import os
@@ -15,13 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from configs.data import DataConfig
 from configs.errors import UsageError
+from env.decoding import decode
+from env.maps import read_maps, require_maps, without_maps
 
 PARTS = ("train", "validation", "test")
 UNSPLIT = (0.8, 0.85, 1.0)
@@ -57,7 +61,15 @@ class Reading:
     upsampled: int = 0
 
 
-def read(config: DataConfig) -> tuple[tuple[str, ...], list[tuple[UInt8[Tensor, "n 3 h w"], Int[Tensor, " n"]]]]:
+class Part(NamedTuple):
+    """The images of one split, with labels and, where they were asked for, maps of classes."""
+
+    pixels: UInt8[Tensor, "n 3 h w"]
+    labels: Int[Tensor, " n"]
+    layouts: UInt8[Tensor, "n h w"] | None
+
+
+def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], list[Part]]:
     """Read a folder with one subfolder a class, or with such folders below train/ and test/ (or val/).
 
     With train/ and test/ or val/, that is the split: a tenth of train/ is for validation, or val/ where there are all
@@ -70,14 +82,18 @@ def read(config: DataConfig) -> tuple[tuple[str, ...], list[tuple[UInt8[Tensor, 
 
     Args:
         config: Root, size, classes and seed.
+        map_classes: Read the map beside each image, of so many classes; 0: ignore the maps.
 
     Returns:
-        Names of the classes in the order of the labels; pixels and labels for training, validation and test.
+        Names of the classes in the order of the labels; what is for training, validation and test.
 
     Raises:
-        UsageError: If there is no such folder, a class or a split is empty, or most images are damaged.
+        UsageError: If there is no such folder, a class or a split is empty, most images are damaged, or maps are asked
+            for and one is missing or cannot be used.
     """
     names, files = found(config)
+    if map_classes:
+        require_maps([file.path for file in files], config.root)
     size = config.size
     pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
     reading = _decoded([file.path for file in files], pixels.numpy(), config.root)
@@ -92,14 +108,17 @@ def read(config: DataConfig) -> tuple[tuple[str, ...], list[tuple[UInt8[Tensor, 
             "more images are needed"
         )
     labels = torch.tensor([file.label for file in files])
-    return names, list(zip(pixels.split(counts), labels.split(counts), strict=True))
+    layouts: Sequence[Tensor | None] = [None] * len(PARTS)
+    if map_classes:
+        layouts = read_maps([file.path for file in files], size, map_classes).split(counts)
+    return names, [Part(*part) for part in zip(pixels.split(counts), labels.split(counts), layouts, strict=True)]
 
 
 def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
     """List the image files of the chosen classes, by part, then class, then path; nothing is opened.
 
-    Hidden files and folders (with a leading dot) are passed over, and so is what torchvision's ImageFolder would not
-    take for an image. Links to folders are followed.
+    Hidden files and folders (with a leading dot) are passed over, and so are maps of classes beside their images and
+    what torchvision's ImageFolder would not take for an image. Links to folders are followed.
 
     Args:
         config: Root, classes and seed.
@@ -142,46 +161,6 @@ def part(path: Path, seed: int, shares: tuple[float, ...]) -> int:
     text = f"{seed}/{unicodedata.normalize('NFC', path.as_posix())}"
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).digest()
     return bisect_right(shares, int.from_bytes(digest, "little") / 2**48)
-
-
-def decode(path: Path, size: int) -> tuple[UInt8[np.ndarray, "3 h w"], bool]:
-    """Read one image file.
-
-    Args:
-        path: The file.
-        size: Side of the square that is wanted.
-
-    Returns:
-        RGB bytes, and whether they had to be upsampled.
-
-    Raises:
-        Exception: Whatever Pillow raises if the file is damaged; ValueError if its pixels have no known range.
-    """
-    with Image.open(path) as image:
-        small = min(image.size) < size
-        image.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction, still twice as large as needed
-        upright = _rgb(ImageOps.exif_transpose(image))
-    width, height = upright.size
-    short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
-    square = upright.crop((left, top, left + short, top + short))
-    if short != size:
-        square = square.resize((size, size), Image.Resampling.BILINEAR)  # Pillow antialiases whenever it shrinks
-    return np.asarray(square).transpose(2, 0, 1), small
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB."""
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers of unknown range")
-    if image.mode.startswith("I"):  # 16 bits, which older versions of Pillow hand out as 32; `convert` would clip them
-        gray = np.asarray(image).astype(np.int64)
-        if gray.min() < 0 or gray.max() > 65535:
-            raise ValueError("pixels are whole numbers of unknown range")
-        return Image.fromarray(((gray + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of the direct way
-    return image.convert("RGB")
 
 
 def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Path) -> Reading:
@@ -272,6 +251,5 @@ def _image_files(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     for place, below, names in os.walk(folder, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."):
-                yield Path(place, name)
+        images = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")]
+        yield from (Path(place, name) for name in without_maps(images))

@@ -42,11 +42,13 @@ class ImageSet:
 
     Attributes:
         pixels: RGB bytes.
-        labels: Class of each image; for evaluation (and a reward that says so) alone.
+        labels: Class of each image; for evaluation (and a reward that says so) alone. -1: unknown.
+        layouts: Map of classes of each image, where they were asked for; 255 is void.
     """
 
     pixels: UInt8[Tensor, "n 3 h w"]
     labels: Int[Tensor, " n"]
+    layouts: UInt8[Tensor, "n h w"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,7 +79,11 @@ class ImageSet:
         """At most `count` of the images, evenly spread over the set (a folder's are sorted by class); 0: all."""
         wanted = min(count, len(self)) or len(self)
         rows = torch.linspace(0, len(self) - 1, wanted, device=self.pixels.device, dtype=torch.float64).round().long()
-        return ImageSet(self.pixels[rows], self.labels[rows])
+        return ImageSet(self.pixels[rows], self.labels[rows], self.maps(rows))
+
+    def maps(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b h w"] | None:
+        """The maps of the chosen images, if there are any."""
+        return None if self.layouts is None else self.layouts[index]
 
     def spread(self, count: int) -> Float[Tensor, "b 3 h w"]:
         """The images of `thinned` as floats in [0, 1]."""
@@ -109,26 +115,30 @@ class Part(NamedTuple):
     rows: Int[Tensor, " m"]
 
 
-def load(config: DataConfig, device: torch.device) -> Splits:
+def load(config: DataConfig, device: torch.device, map_classes: int = 0) -> Splits:
     """Load and split the configured image set onto the device.
 
     CIFAR and STL-10 are tested on the official test images; a tenth of the training images, drawn by --data.seed, is
-    for validation. The unlabelled images of STL-10 are not used. The classes of --data.classes are taken out of the
-    same splits, so that a test image of the whole set is never a training image of a part of it.
+    for validation. The unlabelled images of STL-10 are left to `with_unlabeled`. The classes of --data.classes are
+    taken out of the same splits, so that a test image of the whole set is never a training image of a part of it.
 
     Args:
         config: Which set, at which size.
         device: Where all of it is kept, as bytes.
+        map_classes: Read the maps beside the images of a folder, of so many classes (`env.maps`); 0: ignore them.
 
     Returns:
         The splits, with images of `config.size` pixels and labels 0 to k - 1.
 
     Raises:
         UsageError: If files are missing or damaged, a class is unknown, or a split would be empty.
+        ValueError: If maps are asked for, and the images are no folder.
     """
+    if map_classes and config.name != "imagefolder":
+        raise ValueError(f"there are no maps of classes beside the images of {config.name}")
     if config.name == "imagefolder":
-        names, folder_parts = folders.read(config)
-        train, validation, test = (ImageSet(pixels.to(device), labels.to(device)) for pixels, labels in folder_parts)
+        names, folder_parts = folders.read(config, map_classes)
+        train, validation, test = (_moved(part, device) for part in folder_parts)
     else:
         all_names, parts = _digits(config) if config.name == "digits" else _archived(config)
         chosen = config.chosen(all_names)
@@ -145,15 +155,48 @@ def load(config: DataConfig, device: torch.device) -> Splits:
     return Splits(train, validation, test, names)
 
 
+def with_unlabeled(train: ImageSet, config: DataConfig) -> ImageSet:
+    """The training images of STL-10, and after them its 100,000 unlabelled ones: for what never looks at labels.
+
+    At 96 pixels they are 2.8 GB of bytes, and twice that while they are read.
+
+    Args:
+        train: The training images, of the size that is wanted.
+        config: Where the files lie.
+
+    Returns:
+        Both on the training images' device, without maps; the label of unlabelled images is -1.
+
+    Raises:
+        UsageError: If files are missing or damaged.
+    """
+    _, pixels, labels = _official(config, "unlabeled")
+    joined = train.pixels.new_empty(len(train) + len(pixels), *train.pixels.shape[1:])
+    joined[: len(train)] = train.pixels
+    _resized(pixels, torch.arange(len(pixels)), joined[len(train) :])
+    return ImageSet(joined, torch.cat([train.labels, labels.to(train.labels.device)]))
+
+
+def _moved(part: folders.Part, device: torch.device) -> ImageSet:
+    layouts = None if part.layouts is None else part.layouts.to(device)
+    return ImageSet(part.pixels.to(device), part.labels.to(device), layouts)
+
+
 def _gathered(part: Part, renumbered: Int[Tensor, " classes"], size: int, device: torch.device) -> ImageSet:
     """Take the part's rows without those whose new label is -1, and resize them."""
     labels = renumbered[part.labels[part.rows]]
     rows, labels = part.rows[labels >= 0], labels[labels >= 0]
     pixels = torch.empty(len(rows), 3, size, size, dtype=torch.uint8, device=device)
-    for place, some in zip(pixels.split(CHUNK), rows.split(CHUNK), strict=True):
-        images = part.pixels[some]
-        place.copy_(images if images.shape[-1] == size else resize(images, [size, size], antialias=True))
+    _resized(part.pixels, rows, pixels)
     return ImageSet(pixels, labels.to(device))
+
+
+def _resized(source: UInt8[Tensor, "n 3 h w"], rows: Int[Tensor, " m"], out: UInt8[Tensor, "m 3 s s"]) -> None:
+    """Put the chosen images, at its own size, into `out`."""
+    size = out.shape[-1]
+    for place, some in zip(out.split(CHUNK), rows.split(CHUNK), strict=True):
+        images = source[some]
+        place.copy_(images if images.shape[-1] == size else resize(images, [size, size], antialias=True))
 
 
 def _digits(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
@@ -175,7 +218,7 @@ def _archived(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
 
 
 def _official(config: DataConfig, split: str) -> tuple[tuple[str, ...], UInt8[Tensor, "n 3 h w"], Int[Tensor, " n"]]:
-    """Read the official `train` or `test` images through torchvision, which checks the files' hashes first."""
+    """Read official images (`train`, `test`; STL-10: `unlabeled`) through torchvision, which checks hashes first."""
     kinds: dict[str, Any] = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}
     kind = kinds[config.name]
     which = {"split": split} if config.name == "stl10" else {"train": split == "train"}

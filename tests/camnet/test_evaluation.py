@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from camnet import frozen
 from camnet.cards import cases_of
@@ -34,11 +35,11 @@ def test_a_generator_is_left_out_of_cases_that_it_is_not_trained_for(weights, tm
 
 
 def test_an_operator_of_ones_own_is_measured_on_its_tasks():
-    x, first, own = torch.rand(1, 3, 16, 16), frozen.load("digits", CPU), Fill("erase")
+    image, first, own = load(DataConfig(), CPU).test.thinned(1), frozen.load("digits", CPU), Fill("erase")
     cases = cases_of("digits", first, CPU)
-    assert restorable("own", own, first, cases, x) == list(cases)
+    assert restorable("own", own, first, cases, image) == list(cases)
     own.tasks = ("layout",)
-    assert restorable("own", own, first, cases, x) == []
+    assert restorable("own", own, first, cases, image) == []
 
 
 def test_the_images_are_those_of_the_card(weights, tmp_path):
@@ -56,3 +57,33 @@ def test_other_training_images_are_pointed_out(weights, capsys):
     assert not capsys.readouterr().err
     load_operators(EvaluationConfig(generator=weights("one"), against=(other,)), CPU)
     assert "trained on other images than one, perhaps on these" in capsys.readouterr().err
+
+
+def photos(folder):
+    """Pictures of one color each, and maps that tell them apart."""
+    (folder / "all").mkdir()
+    for number in range(60):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / "all" / f"{number}.png")
+        Image.new("L", (16, 16), number).save(folder / "all" / f"{number}_mask.png")
+    return folder
+
+
+def test_layouts_are_the_maps_that_a_generator_was_trained_on(weights, tmp_path):
+    card = {"data": {"name": "imagefolder", "size": 16, "seed": 0}, "palette": None}
+    settings = {"tasks": ("layout", "mix"), "layout_classes": 60}
+    maps = weights("maps", card=card | {"layouts": "maps"}, **settings)
+    alike, fewer = (
+        weights(name, card=card | {"layouts": "maps"}, **(settings | {"layout_classes": classes}))
+        for name, classes in (("alike", 60), ("fewer", 9))
+    )
+    colors = weights("colors", card=card | {"palette": [[0.1, 0.1, 0.1], [0.9, 0.2, 0.1]]}, **settings)
+    asked = EvaluationConfig(
+        generator=maps, against=(alike, fewer, colors, "erase"), images=5, data_root=photos(tmp_path), out=tmp_path
+    )
+    evaluation = prepare(asked, CPU)
+    assert evaluation.cases["layout"][1] == ["maps", "alike", "erase"]
+    assert evaluation.cases["colorization"][1] == ["maps", "alike", "fewer", "colors", "erase"]
+    assert len(evaluation.x) == 5
+    labels = evaluation.degraded("layout").labels
+    assert torch.equal(labels[:, 3, 3], (evaluation.x[:, 0, 3, 3] * 255).round().long())
+    assert prepare(EvaluationConfig(generator=colors, images=5, data_root=tmp_path, out=tmp_path), CPU).maps is None

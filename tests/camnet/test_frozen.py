@@ -362,5 +362,30 @@ def test_a_missing_or_damaged_card_is_refused(copied, text):
     assert "missing or damaged" in refused(copied)
 
 
+@pytest.mark.parametrize(
+    ("images", "size", "shipped"),
+    [
+        ("digits", 0, "digits"),
+        ("cifar10", 0, "cifar10"),
+        ("cifar100", 0, "cifar10"),
+        ("stl10", 0, "imagefolder96"),
+        ("stl10", 32, "cifar10"),
+        ("imagefolder", 0, "imagefolder"),
+        ("imagefolder", 96, "imagefolder96"),
+    ],
+)
+def test_auto_is_what_is_shipped_for_images_of_that_size(images, size, shipped):
+    data = DataConfig(name=images, size=size)
+    assert frozen.resolve("auto", data) == shipped
+    assert frozen.load(shipped, CPU).size == data.size
+
+
+def test_auto_is_refused_where_nothing_is_shipped_and_what_is_given_stays():
+    data = DataConfig(name="stl10", size=48)
+    with pytest.raises(UsageError, match="48 pixels, only of 32, 64, 96"):
+        frozen.resolve("auto", data)
+    assert frozen.resolve("blur", data) == "blur"
+
+
 def test_an_unknown_name_is_refused_and_the_shipped_ones_named():
     assert "digits" in refused("digit")

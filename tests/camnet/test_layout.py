@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from camnet.degraded import Degraded
-from camnet.layout import DISTINCT, SAMPLE, Palette, cell_of, draw_layout, features, synthesize_from
+from camnet.layout import DISTINCT, SAMPLE, Palette, cell_of, draw_layout, features, labels_of, synthesize_from
 
 RED, GREEN, BLUE = (0.8, 0.1, 0.1), (0.1, 0.7, 0.1), (0.1, 0.1, 0.9)
 
@@ -172,3 +172,11 @@ def test_without_colors_classes_are_drawn_apart():
     assert torch.allclose(drawn[1] * 255, torch.tensor(DISTINCT[0]).float())
     assert torch.equal(drawn[11], drawn[1])  # ten colors, over again
     assert len(drawn[1:11].unique(dim=0)) == 10
+
+
+def test_void_in_a_map_is_no_class():
+    read = torch.tensor([[[0, 2], [255, 254]]], dtype=torch.uint8)
+    assert labels_of(read).tolist() == [[[0, 2], [-1, 254]]]
+    layout = synthesize_from(labels_of(read), 255)
+    assert layout.planes().sum(dim=1).tolist() == [[[1, 1], [0, 1]]]
+    assert (draw_layout(layout.labels)[0, :, 1, 0] == 0).all()

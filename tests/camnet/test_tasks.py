@@ -107,3 +107,18 @@ def test_training_draws_each_task():
     assert 2 <= quality.min() < 5
     assert 30 < quality.max() <= 50
     assert tasks().draw("layout", x, random()).labels.unique().numel() == 3
+
+
+def test_maps_take_the_place_of_the_palette():
+    x, maps = images(6), torch.randint(3, (6, 32, 32), generator=random(4)).to(torch.uint8)
+    maps[:, 0] = 255
+    without = Tasks(tasks().config, (2, 4, 8), 0.4, None)
+    for some in (tasks(), without):
+        for degraded in (some.draw("layout", x, random(), maps), some.cases()["layout"](x, random(), maps)):
+            assert torch.equal(degraded.labels[:, 1:], maps[:, 1:].long())
+            assert (degraded.planes()[:, :, 0] == 0).all()
+    for name, case in tasks().cases().items():
+        if name != "layout":
+            assert torch.equal(case(x, random(), maps).kept, case(x, random()).kept)
+    with pytest.raises(ValueError, match="need a palette"):
+        without.draw("layout", x, random())

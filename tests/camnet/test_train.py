@@ -8,12 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from camnet import frozen, train, trainer
+from camnet import frozen, tasks, train, trainer
+from camnet.layout import Palette, labels_of
+from configs.data import DataConfig
 from configs.errors import UsageError
+from env.images import ImageSet, load
 
 TINY = shlex.split(
     "--steps 16 --group 2 --reuse 2 --adaptive 0.5 --batch 2 --candidates 3 2 2 --recolor True --flip True "
@@ -123,6 +128,80 @@ def test_recoloring_keeps_the_shapes_and_changes_the_colors():
     assert not torch.allclose(y[upright], x[upright])
     values = torch.where(inverted.view(-1, 1, 1, 1), 1 - y, y)
     assert torch.allclose(values.sort(dim=1).values, x.sort(dim=1).values, atol=1e-6)
+
+
+MAPS = [
+    *TINY,
+    *("--data", "imagefolder", "--data.size", "16", "--data.root", "photos"),
+    *("--generator.tasks", "layout", "--layouts", "maps", "--steps", "8"),
+]
+
+
+def photos(folder, classes=3):
+    """Pictures of two halves, and maps that say which; the first row is void."""
+    draws = np.random.default_rng(0)
+    (folder / "all").mkdir(parents=True)
+    for number in range(60):
+        values = np.repeat(draws.integers(0, classes, 2), 8)[:, None].repeat(16, axis=1).astype(np.uint8)
+        Image.fromarray(values * 80).convert("RGB").save(folder / "all" / f"{number}.png")
+        values[0] = 255
+        Image.fromarray(values).save(folder / "all" / f"{number}_mask.png")
+
+
+def test_maps_beside_the_images_are_trained_and_measured_on(place, monkeypatch, capsys):
+    folder = place("a")
+    photos(folder / "photos")
+    drawn = []
+    monkeypatch.setattr(tasks, "labels_of", lambda maps: drawn.append(maps) or labels_of(maps))
+    monkeypatch.setattr(Palette, "fit", lambda *_: pytest.fail("asks for a palette"))
+    train.main(MAPS)
+    assert all((maps[:, 0] == 255).all() and set(maps[:, 1:].unique().tolist()) <= {0, 1, 2} for maps in drawn)
+    card = json.loads((folder / "tiny.json").read_text())
+    assert (card["layouts"], card["palette"]) == ("maps", None)
+    assert "layout" in card["validation"]["cases"]
+    assert {len(maps) for maps in drawn} == {4, 3}  # rounds, and both kinds of measurements
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: photos(folder, 5), r"layout-classes 3: .* need --generator\.layout-classes 5"),
+        (lambda folder: (photos(folder), (folder / "all/9_mask.png").unlink()), r"1 of 60 images have no map"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(place, capsys, spoil, message):
+    folder = place("a")
+    spoil(folder / "photos")
+    with pytest.raises(UsageError, match=message):
+        train.main(MAPS)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_unlabelled_images_are_trained_on_where_asked_for(place, monkeypatch, asked):
+    place("a")
+    known = load(DataConfig(), torch.device("cpu"))
+    more = ImageSet(known.train.pixels.repeat(2, 1, 1, 1), known.train.labels.repeat(2))
+    monkeypatch.setattr(train, "load", lambda *_: known)
+    monkeypatch.setattr(train, "with_unlabeled", lambda images, config: more)
+    monkeypatch.setattr(train, "Trainer", lambda config, images, *_: pytest.fail(f"{len(images)} images"))
+    with pytest.raises(pytest.fail.Exception, match=str(len(more if asked else known.train))):
+        train.main([*TINY, "--data", "stl10", "--data.size", "16", "--unlabeled", str(asked)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--layouts maps", "only the images of --data imagefolder can have maps, not digits"),
+        ("--layouts maps --data imagefolder --generator.tasks mix", "add layout to --generator.tasks"),
+        ("--unlabeled True", "only --data stl10 has unlabelled images, not digits"),
+        ("--unlabeled True --data stl10 --data.classes cat", "nobody knows which .* --data.classes"),
+        ("--unlabeled True --data stl10 --features classifier", "--features classifier learns from labels"),
+    ],
+)
+def test_images_that_cannot_have_what_is_asked_for_are_refused(place, flags, message):
+    place("a")
+    with pytest.raises(UsageError, match=message):
+        train.main([*TINY, "--data.size", "16", *flags.split()])
 
 
 def test_a_bad_setting_is_refused_before_any_work(place):

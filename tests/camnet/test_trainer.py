@@ -7,11 +7,13 @@ import torch
 
 from camnet import frozen, imle
 from camnet.imle import nearest, search
+from camnet.layout import labels_of
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
-from env.images import load
+from env.images import ImageSet, load
+from training.seeding import generator_at
 
 SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4)
 
@@ -50,7 +52,7 @@ def test_adaptive_searches_again_for_a_share_between_passes(searches):
 def test_adaptive_takes_those_whose_loss_has_fallen_most():
     t = trainer(reuse=2, adaptive=0.5)
     random = torch.Generator().manual_seed(0)
-    x = t.batch(random)
+    x, _ = t.batch(random)
     degraded = t.tasks.draw("mix", x, random)
     targets = imle.pyramid(x, SMALL.resolutions)
     codes = t.search(degraded, targets, random)
@@ -82,7 +84,7 @@ def test_rejection_leaves_out_what_is_already_near():
 def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
     t = trainer()
     random = torch.Generator().manual_seed(0)
-    x = t.batch(random)
+    x, _ = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
     whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
     assert imle.images_at_once(t.generator, 2, 2) > len(degraded)
@@ -103,10 +105,27 @@ def test_half_precision_trains():
 
 def test_mirroring_mirrors_half_of_the_images():
     plain, flipped = trainer(batch=64), trainer(batch=64, flip=True)
-    a, b = plain.batch(torch.Generator().manual_seed(0)), flipped.batch(torch.Generator().manual_seed(0))
+    (a, _), (b, none) = (t.batch(torch.Generator().manual_seed(0)) for t in (plain, flipped))
+    assert none is None
     same = (a == b).flatten(1).all(dim=1)
     assert torch.equal(b[~same], a[~same].flip(-1))
     assert 0.3 < same.float().mean() < 0.7
+
+
+def test_maps_are_drawn_and_mirrored_with_their_images(monkeypatch):
+    digits = load(DataConfig(), torch.device("cpu")).train
+    images = ImageSet(digits.pixels, digits.labels, digits.pixels[:, 0])  # so that a map tells its image
+    layout = replace(SMALL, tasks=("layout",), layout_classes=255)
+    config = CamnetConfig(batch=32, group=2, candidates=(4, 2, 2), generator=layout, flip=True)
+    t = Trainer(config, images, torch.device("cpu"))
+    assert t.palette is None
+    x, maps = t.batch(torch.Generator().manual_seed(0))
+    assert torch.equal(maps, (x[:, 0] * 255).round().to(torch.uint8))
+    seen = []
+    monkeypatch.setattr("camnet.trainer.search", lambda *given: seen.append(given[2]) or search(*given))
+    next(t.round(0, 0.5))
+    _, maps = t.batch(generator_at(0, 0, "camnet", torch.device("cpu")))
+    assert torch.equal(seen[0].labels, labels_of(maps))
 
 
 def test_a_training_begins_with_the_weights_that_fit(tmp_path, capsys):

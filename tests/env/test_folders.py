@@ -1,4 +1,4 @@
-"""Image folders: which files are read, how they are split and decoded, and what is said of the rest."""
+"""Image folders: which files are read, how they are split, and what is said of the rest."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env import folders
-from env.folders import HELD_OUT, UNSPLIT, decode, found, part
+from env.folders import HELD_OUT, UNSPLIT, found, part
 from env.images import load
 
 CPU = torch.device("cpu")
@@ -153,80 +153,6 @@ def test_only_image_files_count_however_deep(tmp_path):
     assert listed == ["ant/a.png", "ant/b/deep.JPEG", "ant/c/far.bmp", "linked/far.bmp"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "color", "rgb"),
-    [
-        ("L", 77, (77, 77, 77)),
-        ("1", 1, (255, 255, 255)),
-        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
-        ("LA", (9, 0), (9, 9, 9)),
-        ("I;16", 257 * 100 + 129, (101, 101, 101)),
-        ("I;16", 65535, (255, 255, 255)),
-        ("I", 257 * 3, (3, 3, 3)),
-        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
-    ],
-)
-def test_every_mode_becomes_rgb(tmp_path, mode, color, rgb):
-    pixels, small = decode(picture(tmp_path / "x.tif", color, mode=mode), 16)
-    assert pixels.shape == (3, 16, 16)
-    assert pixels.dtype == np.uint8
-    assert not small
-    assert (pixels == np.reshape(rgb, (3, 1, 1))).all()
-
-
-def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
-    image = Image.new("RGB", (16, 16), (250, 0, 0)).quantize()
-    image.save(tmp_path / "p.png", transparency=bytes([7, 9]))
-    pixels, _ = decode(tmp_path / "p.png", 16)
-    assert pixels[:, 5, 5].tolist() == [250, 0, 0]
-
-
-@pytest.mark.parametrize(("mode", "color"), [("F", 0.5), ("I", 70000), ("I", -1)])
-def test_pixels_of_unknown_range_are_not_guessed_at(tmp_path, mode, color):
-    with pytest.raises(ValueError, match="unknown range"):
-        decode(picture(tmp_path / "x.tif", color, mode=mode), 16)
-
-
-def test_exif_says_which_side_is_up(tmp_path):
-    image = Image.new("RGB", (16, 16))
-    image.paste((255, 255, 255), (0, 0, 16, 4))  # white on top as stored
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise: the top becomes the right
-    image.save(tmp_path / "x.png", exif=exif)
-    pixels, _ = decode(tmp_path / "x.png", 16)
-    assert (pixels[0, :, 12:] == 255).all()
-    assert (pixels[0, :, :12] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(40, 16), (16, 40), (80, 32), (32, 80), (33, 20)])
-def test_the_central_square_is_kept(tmp_path, shape):
-    image = Image.new("RGB", shape, (0, 0, 0))
-    short = min(shape)
-    left, top = (shape[0] - short) // 2, (shape[1] - short) // 2
-    image.paste((255, 255, 255), (left, top, left + short, top + short))
-    image.save(tmp_path / "x.png")
-    pixels, small = decode(tmp_path / "x.png", 16)
-    assert pixels.shape == (3, 16, 16)
-    assert (pixels == 255).all()
-    assert not small
-
-
-def test_shrinking_is_antialiased_and_equal_sizes_stay_bit_for_bit(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "noise.png")
-    assert np.array_equal(decode(tmp_path / "noise.png", 64)[0], pixels.transpose(2, 0, 1))
-    assert decode(tmp_path / "noise.png", 16)[0].std() < 0.4 * pixels.std()  # picking pixels would keep all of it
-
-
-def test_a_large_jpeg_is_decoded_at_a_fraction_to_nearly_the_same(tmp_path):
-    cells = np.random.default_rng(0).integers(60, 200, (64, 64), dtype=np.uint8)
-    image = Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).convert("RGB")
-    image.save(tmp_path / "x.jpg", quality=95)
-    image.save(tmp_path / "x.png")
-    jpeg, png = (decode(tmp_path / name, 128)[0].astype(int) for name in ("x.jpg", "x.png"))
-    assert np.abs(jpeg - png).mean() < 3  # decoded at 64 pixels it would be far blurrier
-
-
 def test_small_images_are_upsampled_and_counted(tmp_path, capsys):
     fill(tmp_path)
     picture(tmp_path / "ant" / "small.png", size=(16, 40))
@@ -275,6 +201,56 @@ def test_odd_metadata_does_not_condemn_an_image(tmp_path, capsys):
     splits = load(config(tmp_path), CPU)
     assert sum(map(len, colors(splits))) == 81
     assert capsys.readouterr().err == ""
+
+
+def test_maps_of_classes_are_never_taken_for_images(tmp_path):
+    for name in ("a.JPEG", "b.png", "deep/a.png", "lone_mask.png", "deep/b_mask.png", "a_mask.jpg"):
+        picture(tmp_path / "ant" / name)
+    for name in ("a_mask.png", "b_mask.png", "deep/a_mask.png"):
+        picture(tmp_path / "ant" / name, 3, mode="L")
+    listed = sorted(file.path.relative_to(tmp_path / "ant").as_posix() for file in found(config(tmp_path))[1])
+    assert listed == ["a.JPEG", "a_mask.jpg", "b.png", "deep/a.png", "deep/b_mask.png", "lone_mask.png"]
+
+
+def add_maps(root):
+    """The map of an image says its class, number and, in the first row, void."""
+    for path in sorted(root.glob("*/*.png")):
+        red, number, _ = Image.open(path).getpixel((0, 0))
+        pixels = np.full((16, 16), number, dtype=np.uint8)
+        pixels[0], pixels[1] = 255, red
+        Image.fromarray(pixels).save(path.with_name(f"{path.stem}_mask.png"))
+
+
+def test_every_part_has_its_maps_where_they_are_asked_for(tmp_path, capsys):
+    plain = load(config(fill(tmp_path)), CPU)
+    add_maps(tmp_path)
+    splits = load(config(tmp_path), CPU, map_classes=40)
+    assert colors(splits) == colors(plain)
+    for images in (splits.train, splits.validation, splits.test):
+        assert images.layouts.shape == (len(images), 16, 16)
+        assert torch.equal(images.layouts[:, 5, 5], images.pixels[:, 1, 5, 5])
+        assert torch.equal(images.layouts[:, 1, 5], images.pixels[:, 0, 5, 5])
+        assert (images.layouts[:, 0] == 255).all()
+    ignored = load(config(tmp_path), CPU)
+    assert colors(ignored) == colors(plain)
+    assert ignored.train.layouts is plain.train.layouts is None
+    truncated(tmp_path / "bee" / "002.png")  # its map goes with it
+    fewer = load(config(tmp_path), CPU, map_classes=40)
+    assert "skipped 1 damaged" in capsys.readouterr().err
+    assert sum(map(len, (fewer.train, fewer.validation, fewer.test))) == 79
+    assert torch.equal(fewer.train.layouts[:, 5, 5], fewer.train.pixels[:, 1, 5, 5])
+
+
+def test_images_without_maps_are_counted_before_any_is_read(tmp_path, monkeypatch):
+    add_maps(fill(tmp_path))
+    for name in ("ant/007_mask.png", "bee/000_mask.png"):
+        (tmp_path / name).unlink()
+    monkeypatch.setattr(folders, "decode", lambda *_: pytest.fail("reads"))
+    message = (
+        rf"--data.root {tmp_path}: 2 of 80 images have no map .*first is .*, beside which there is no 0.*_mask.png"
+    )
+    with pytest.raises(UsageError, match=message):
+        load(config(tmp_path), CPU, map_classes=40)
 
 
 @pytest.mark.parametrize(

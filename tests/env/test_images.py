@@ -12,7 +12,7 @@ from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.reading import read, write
 from configs.run import RunConfig
-from env.images import MIN_CONTRAST, ImageSet, colored_digits, load
+from env.images import MIN_CONTRAST, ImageSet, colored_digits, load, with_unlabeled
 
 CPU = torch.device("cpu")
 
@@ -252,25 +252,54 @@ def test_a_whole_set_is_resized_with_antialiasing(tmp_path, monkeypatch):
     assert ((top > 80) & (top < 128)).all()
 
 
-def test_stl10_holds_out_a_tenth_of_its_labelled_images(tmp_path, monkeypatch):
-    folder = tmp_path / datasets.STL10.base_folder
+def stl10_files(root, monkeypatch):
+    """Write a tiny STL-10 whose red is the image's number and whose left column is blue; hashes are not asked for."""
+    folder = root / datasets.STL10.base_folder
     folder.mkdir()
-    for split, n in (("train", 20), ("test", 4)):
+    for split, n in (("train", 20), ("test", 4), ("unlabeled", 30)):
         pixels = np.zeros((n, 3, 96, 96), dtype=np.uint8)  # stored column by column
         pixels[:, 0] = np.arange(n).reshape(-1, 1, 1)
         pixels[:, 2, 0] = 255
         pixels.tofile(folder / f"{split}_X.bin")
-        (np.arange(n, dtype=np.uint8) % 2 + 1).tofile(folder / f"{split}_y.bin")
+        if split != "unlabeled":
+            (np.arange(n, dtype=np.uint8) % 2 + 1).tofile(folder / f"{split}_y.bin")
     (folder / "class_names.txt").write_text("airplane\nbird\n")
     for attribute in ("train_list", "test_list"):
-        files = [[name, None] for name, _ in getattr(datasets.STL10, attribute) if not name.startswith("unlabeled")]
+        files = [[name, None] for name, _ in getattr(datasets.STL10, attribute)]
         monkeypatch.setattr(datasets.STL10, attribute, files)
+
+
+def test_stl10_holds_out_a_tenth_of_its_labelled_images(tmp_path, monkeypatch):
+    stl10_files(tmp_path, monkeypatch)
     got = load(DataConfig(name="stl10", root=tmp_path), CPU)
     assert got.classes == ("airplane", "bird")
     assert (len(got.train), len(got.validation), len(got.test)) == (18, 2, 4)
     assert got.train.labels.tolist() == [number % 2 for number in got.train.pixels[:, 0, 50, 50].tolist()]
     assert (got.test.pixels[:, 2, :, 0] == 255).all()  # the left column
     assert (got.test.pixels[:, 2, :, 1:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [96, 16])
+def test_unlabelled_images_of_stl10_follow_those_for_training(tmp_path, monkeypatch, size):
+    stl10_files(tmp_path, monkeypatch)
+    monkeypatch.setattr("env.images.CHUNK", 7)
+    config = DataConfig(name="stl10", root=tmp_path, size=size)
+    train = load(config, CPU).train
+    joined = with_unlabeled(train, config)
+    assert torch.equal(joined.pixels[:18], train.pixels)
+    assert torch.equal(joined.labels[:18], train.labels)
+    assert joined.pixels[18:, 0, size // 2, size // 2].tolist() == list(range(30))
+    assert joined.labels[18:].tolist() == [-1] * 30
+    assert (joined.pixels[18:, 2, size // 2, 0] > 0).all()
+
+
+def test_unlabelled_images_that_are_damaged_are_refused(tmp_path, monkeypatch):
+    stl10_files(tmp_path, monkeypatch)
+    config = DataConfig(name="stl10", root=tmp_path)
+    train = load(config, CPU).train
+    (tmp_path / datasets.STL10.base_folder / "unlabeled_X.bin").write_bytes(b"short")
+    with pytest.raises(UsageError, match="incomplete or damaged"):
+        with_unlabeled(train, config)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10"])
@@ -311,12 +340,20 @@ def test_a_short_file_behind_a_right_hash_is_refused(tmp_path, monkeypatch):
         load(DataConfig(name="cifar10", root=tmp_path), CPU)
 
 
-def test_a_set_is_thinned_evenly_with_its_labels():
+def test_sets_without_maps_are_not_asked_for_them():
+    with pytest.raises(ValueError, match="no maps of classes beside the images of digits"):
+        load(DataConfig(), CPU, map_classes=3)
+
+
+def test_a_set_is_thinned_evenly_with_its_labels_and_maps():
     pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 4, 4).contiguous()
     full = ImageSet(pixels, torch.arange(10))
     thin = full.thinned(4)
     assert thin.labels.tolist() == [0, 3, 6, 9]
     assert (thin.pixels[:, 0, 0, 0] == thin.labels).all()
     assert torch.equal(full.spread(4), thin.images())
+    assert thin.layouts is None
+    maps = ImageSet(pixels, torch.arange(10), pixels[:, 0]).thinned(4).layouts
+    assert torch.equal(maps[:, 2, 2], thin.labels.to(torch.uint8))
     for count in (0, 10, 99):
         assert full.thinned(count).labels.tolist() == list(range(10))
