@@ -24,7 +24,7 @@ def figures(
     degraded: Degraded,
     k: int,
     random: torch.Generator,
-    batch: int = 100,
+    batch: int = 8,
 ) -> Figures:
     """Measure K restorations of each image; `camnet.table.COLUMNS` says what the figures mean.
 

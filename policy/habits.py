@@ -50,7 +50,7 @@ class Habits:
         """
         masked = 1 - self.mask.mean(dim=(1, 2))
         colored = 1 - 2 / 3 * self.decolorize
-        factors = torch.tensor(FACTORS[: self.downsample.shape[1]], dtype=self.downsample.dtype)
+        factors = self.downsample.new_tensor(FACTORS[: self.downsample.shape[1]])
         return 1 - masked * colored * (self.downsample / factors.square()).sum(dim=1)
 
     def mean_mask(self) -> Float[Tensor, "s s"]:
