@@ -172,5 +172,5 @@ def stages_of(filters: Iterable[nn.Module], x: Float[Tensor, "n 3 r r"]) -> list
 
 
 def entering(h: Tensor, stage: int) -> Tensor:
-    """What a stage sees of the map before: the first, the image; the others, half the resolution (3 x 3 becomes 2 x 2)."""
+    """What a stage sees of the map before: the first, the image; the others, half its resolution (of 3, 2)."""
     return F.avg_pool2d(h, 2, ceil_mode=True) if stage and h.shape[-1] > 1 else h

@@ -64,8 +64,8 @@ class RunConfig:
     their own (baseline, scaling, entropy weight and mask-ratio guard are REINFORCE's alone)."""
     generator: str = "auto"
     """The frozen decorruptor. auto: the CAMNet shipped for the digits, or for photographs of --data.size (32, 64 or 96
-    pixels). A name in camnet/weights, or the path of a .safetensors file: that CAMNet. erase, mean, blur, noise: a plain
-    fill in place of a generator, as a control. package.module:factory: your own (docs/bring-your-own.md)."""
+    pixels). A name in camnet/weights, or the path of a .safetensors file: that CAMNet. erase, mean, blur, noise: a
+    plain fill in place of a generator, as a control. package.module:factory: your own (docs/bring-your-own.md)."""
     amp: bool = False
     """Run a CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it (docs/camnet.md has how exact it stays).
     The learner stays in float32: the reward is a small difference of its losses."""

@@ -243,3 +243,23 @@ def test_holes_are_filled_from_what_is_visible_around_them():
     filled = Generator(replace(WIDE, fill=True)).start(degraded).image
     assert (black[0, :, 5, 5] == 0).all()
     assert (filled[0, :, 5, 5] > 0.2).all()
+
+
+def test_the_first_module_may_have_an_odd_number_of_patches():
+    """96 pixels are halved to 6, which are 3 patches of 2."""
+    torch.manual_seed(0)
+    g = Generator(replace(WIDE, resolutions=(6, 12, 24), widths=(24, 16, 8), fill=True, smooth=True))
+    x = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[:, 0] = True
+    degraded = corrupt(x, Action(mask, torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.bool)))
+    images = g(degraded, g.codes(2, torch.Generator().manual_seed(0)))
+    assert [image.shape[-1] for image in images] == [6, 12, 24]
+    assert torch.equal(images[-1][:, :, 6:], x[:, :, 6:])
+    assert images[-1][:, :, :6].isfinite().all()
+
+
+@pytest.mark.parametrize("first", [2, 5])
+def test_fewer_than_two_patches_or_parts_of_one_are_refused(first):
+    with pytest.raises(ValueError, match="must begin with a multiple of 2, at least 4"):
+        replace(WIDE, resolutions=(first, 2 * first))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from camnet.distance import Distance, folded
+from camnet.distance import Distance, entering, folded
 from camnet.generator import Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.tasks import training_actions
@@ -146,6 +146,24 @@ def test_the_grid_term_sees_what_repeats_and_nothing_else():
     extra = guarded(x, x + stripes) - plain(x, x + stripes)
     assert torch.allclose(extra, torch.tensor(5 * 0.1 * 2 * 0.25 * 0.75).expand(3), atol=1e-5)
     assert guarded.name == "random-relu16+l1+5 grid"
+
+
+def test_the_distance_sees_where_stripes_of_one_pixel_lie():
+    x = images(50)
+    distance = Distance(x, 0.0)
+    stripes = torch.full((1, 3, 16, 16), 0.3)
+    stripes[..., ::2] = 0.7
+    flat, moved = torch.full_like(stripes, 0.5), stripes.roll(1, dims=3)
+    right, none, wrong = (distance(stripes, other).item() for other in (stripes, flat, moved))
+    assert right == 0
+    assert wrong > 0.5 * none > 0.1  # compared after pooling, the wrong ones are nearly right
+
+
+def test_a_stage_sees_the_mean_of_what_lies_below_it():
+    h = torch.arange(9.0).view(1, 1, 3, 3)
+    assert entering(h, 0) is h
+    assert entering(h, 1).flatten().tolist() == [2, 3.5, 6.5, 8]  # the last row and column are not lost
+    assert torch.equal(entering(h[..., :1, :1], 2), h[..., :1, :1])
 
 
 def test_the_name_says_what_is_summed():
