@@ -217,11 +217,10 @@ def test_auto_is_what_ships_for_the_images(tmp_path, monkeypatch):
     assert system.generator.sha256() == frozen.load("digits", CPU).sha256()
 
 
-def test_auto_without_shipped_weights_tells_how_to_make_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(frozen, "SHIPPED", tmp_path)
+def test_auto_without_shipped_weights_tells_how_to_make_them():
     with pytest.raises(UsageError) as caught:
-        frozen.find("auto", DataConfig(), CPU)
-    for part in ("--generator auto", "--data digits", "configs/camnet_digits.yaml", "--generator PATH", "noise"):
+        frozen.find("auto", DataConfig(name="imagefolder", size=48), CPU)
+    for part in ("--generator auto", "--data.size", "configs/camnet_imagefolder.yaml", "--generator PATH", "noise"):
         assert part in str(caught.value)
 
 

@@ -61,7 +61,7 @@ def degrade(x, mask=False, factor=0, gray=False):
 
 def test_a_perfect_operator_has_perfect_figures(digits, distance):
     x = digits[:12]
-    found = figures(Noisy(0.0, truth=x), distance, x, degrade(x, gray=True), 3, random())
+    found = figures(Noisy(0.0, truth=x), distance, x, degrade(x, gray=True), 3, random(), batch=12)
     for name in ("best_distance", "mean_distance", "diversity", "feature_diversity", "weighted_variance", "hue_share"):
         assert found[name] == pytest.approx(0, abs=1e-6), name
     assert found["best_psnr"] == pytest.approx(100)
@@ -103,7 +103,8 @@ def test_the_figures_are_what_they_say(digits, distance):
 
 def test_a_worse_operator_has_worse_figures(digits, distance):
     x = digits[:10]
-    good, bad = (figures(Noisy(s, truth=x), distance, x, degrade(x, gray=True), 3, random()) for s in (0.02, 0.3))
+    degraded = degrade(x, gray=True)
+    good, bad = (figures(Noisy(s, truth=x), distance, x, degraded, 3, random(), batch=10) for s in (0.02, 0.3))
     assert good["best_distance"] < bad["best_distance"]
     assert good["best_psnr"] > bad["best_psnr"]
     assert good["best_ssim"] > bad["best_ssim"]
