@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,24 +27,26 @@ class Trunk(nn.Module):
     Args:
         width: Channels of the first stage.
         image_size: Side of the square images it takes, in pixels.
-        grid: Cells a side; the images' side is the grid's times a power of two.
+        grid: Cells a side; divides the images' side. Features are halved as often as that goes evenly, and averaged by
+            what odd factor is left (96 pixels to 4 cells: three times halved, then by 3).
 
     Attributes:
         features: Length of the vectors that come out.
+        averaged: Side of the squares of features that become one cell's.
     """
 
     def __init__(self, width: int, image_size: int, grid: int) -> None:
         super().__init__()
         self.image_size = image_size
-        halvings = math.log2(image_size / grid)
-        if halvings < 0 or not halvings.is_integer():
-            raise ValueError(
-                f"images of {image_size} pixels cannot be halved to a grid of {grid}: use {grid} times a power of two"
-            )
-        widths = [min(width * 2**k, 4 * width) for k in range(int(halvings) + 1)]
+        if image_size % grid:
+            raise ValueError(f"images of {image_size} pixels do not divide into {grid} x {grid} cells")
+        cell = image_size // grid
+        halved = cell & -cell  # the largest power of two in it
+        self.averaged = cell // halved
+        widths = [min(width * 2**k, 4 * width) for k in range(halved.bit_length())]
         stages = [_stage(a, b, 2) for a, b in pairwise(widths)]
         self.features = widths[-1]
-        self.stages = nn.Sequential(_stage(3, widths[0], 1), *stages)  # ends at one position a cell
+        self.stages = nn.Sequential(_stage(3, widths[0], 1), *stages)
         self.context = nn.Linear(self.features, self.features)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n cells c"], Float[Tensor, "n c"]]:
@@ -55,6 +58,8 @@ class Trunk(nn.Module):
         if x.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"this policy takes {self.image_size} x {self.image_size} images, got {tuple(x.shape)}")
         cells = self.stages(2 * x - 1)
+        if self.averaged > 1:
+            cells = F.avg_pool2d(cells, self.averaged)
         cells = cells.flatten(2).transpose(1, 2)  # (n, g g, c)
         cells = cells + self.context(cells.mean(dim=1, keepdim=True))  # what a cell cannot see from where it is
         return cells, cells.mean(dim=1)

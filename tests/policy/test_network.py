@@ -98,8 +98,20 @@ def test_low_precision_does_not_reach_the_log_probabilities():
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="16 x 16"):
         PolicyNetwork(PolicyConfig(), 16)(images(2, size=32))
-    with pytest.raises(ValueError, match="power of two"):
-        PolicyNetwork(PolicyConfig(), 20)
+    with pytest.raises(ValueError, match="do not divide into 4 x 4 cells"):
+        PolicyNetwork(PolicyConfig(), 18)
+
+
+@pytest.mark.parametrize("size", [4, 20, 48, 96])
+def test_every_cell_has_its_logit_and_every_pixel_counts(size):
+    torch.manual_seed(0)
+    network = PolicyNetwork(PolicyConfig(), size)
+    torch.nn.init.normal_(network.mask_head.image.weight, generator=torch.Generator().manual_seed(0))
+    x = images(1, size=size).requires_grad_()
+    logits = network(x).mask.logits
+    assert logits.shape == (1, 4, 4)
+    logits[0, 0, 0].backward()
+    assert (x.grad.abs().amax(dim=1) > 0).all()
 
 
 def test_fixed_policy_is_exact_at_zero():
