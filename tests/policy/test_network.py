@@ -6,7 +6,7 @@ from torch import nn
 
 from configs.policy import PolicyConfig
 from policy.network import PolicyNetwork
-from policy.trunk import COMMON_GAIN, Head
+from policy.trunk import COMMON_GAIN, Head, Trunk
 from policy.unlearned import Unlearned
 
 
@@ -112,6 +112,16 @@ def test_every_cell_has_its_logit_and_every_pixel_counts(size):
     assert logits.shape == (1, 4, 4)
     logits[0, 0, 0].backward()
     assert (x.grad.abs().amax(dim=1) > 0).all()
+
+
+def test_an_odd_factor_is_averaged_over():
+    trunk = Trunk(3, 12, 4)  # cells of 3 pixels: nothing to halve
+    trunk.stages = torch.nn.Identity()
+    torch.nn.init.zeros_(trunk.context.weight)
+    torch.nn.init.zeros_(trunk.context.bias)
+    x = images(1, size=12)
+    cells, _ = trunk(x)
+    assert torch.allclose(cells[0, 6], 2 * x[0, :, 3:6, 6:9].mean(dim=(1, 2)) - 1, atol=1e-6)
 
 
 def test_fixed_policy_is_exact_at_zero():
