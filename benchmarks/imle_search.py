@@ -33,8 +33,9 @@ import torch
 from torch import Tensor
 
 from camnet import frozen, imle
+from camnet.code import Code
 from camnet.distance import Distance
-from camnet.generator import Code, Generator
+from camnet.generator import Generator
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.reading import read
 from env.corruption import Corrupted, corrupt
@@ -143,7 +144,7 @@ def agreement(problem: Problem, counts: tuple[int, ...], precision: torch.dtype)
         if level == len(counts) - 1:
             images = [problem.degraded.make_consistent(image) for image in images]
         d, other = (distance(image, problem.targets[level]) for image in images)
-        same = (a.everywhere == b.everywhere).all(dim=1) & (a.here == b.here).flatten(1).all(dim=1)
+        same = (a.style == b.style).flatten(1).all(dim=1) & (a.noise == b.noise).flatten(1).all(dim=1)
         same_winner.append(same[agree])
         excess.append(torch.where(same, 0.0, (d - other) / other)[agree])
         agree, stage = agree & same, stages[0]

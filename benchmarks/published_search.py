@@ -14,9 +14,10 @@ the same minimum.
 import torch
 from torch import Tensor
 
+from camnet.code import Code
 from camnet.degraded import Degraded
 from camnet.distance import Distance
-from camnet.generator import Code, Generator, each
+from camnet.generator import Generator, each
 
 MINIBATCH = 20
 """Candidates that go through the network at once."""
@@ -50,7 +51,7 @@ def search(
         own = [codes.select(_slice(row, len(codes) // len(degraded))) for codes in candidates]
         found.append(search_one(generator, distance, degraded.select(row), [t[row] for t in targets], own))
     return [
-        Code(torch.cat([code.everywhere for code in level]), torch.cat([code.here for code in level]))
+        Code(torch.cat([code.style for code in level]), torch.cat([code.noise for code in level]))
         for level in zip(*found, strict=True)
     ]
 
@@ -63,7 +64,7 @@ def search_one(
     winners: list[Code] = []
     for level, codes in enumerate(candidates):
         distances = []
-        for some in torch.arange(len(codes), device=codes.everywhere.device).split(MINIBATCH):
+        for some in torch.arange(len(codes), device=codes.style.device).split(MINIBATCH):
             images = up_to(generator, conditions, degraded, [*winners, codes.select(some)])
             distances.append(distance.between(distance.features(images), distance.features(targets[level])))
         winners.append(codes.select(torch.cat(distances).argmin(dim=0, keepdim=True)))

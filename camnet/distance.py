@@ -106,12 +106,18 @@ class Distance(nn.Module):
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
         """Distance of images given by their features; broadcasts over leading rows of equal count."""
+        return overall(self.terms(a, b))
+
+    def terms(self, a: list[Tensor], b: list[Tensor]) -> list[Float[Tensor, "n _ _"]]:
+        """What the distance adds up, place by place; what repeats over the whole image has one place.
+
+        The distance is the sum of the terms' means (`overall`); `by_region` has it for parts of the image.
+        """
         difference = a[0] - b[0]
-        pixels = self.pixel_weight * difference.abs().mean(dim=(1, 2, 3))
+        terms = [self.pixel_weight * difference.abs().mean(dim=1)]
         if self._is_tiled(difference):
-            pixels = pixels + self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))
-        stages = [(p - q).square().sum(dim=1).mean(dim=(1, 2)) for p, q in zip(a[1:], b[1:], strict=True)]
-        return pixels + torch.stack(stages).sum(dim=0)
+            terms.append(self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))[:, None, None])
+        return terms + [(p - q).square().sum(dim=1) for p, q in zip(a[1:], b[1:], strict=True)]
 
     def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
         """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
@@ -139,6 +145,16 @@ class Distance(nn.Module):
     def _is_tiled(self, x: Tensor) -> bool:
         """Whether repetition counts: few tiles do not cancel."""
         return bool(self.grid_weight) and x.shape[-1] >= 4 * PERIOD and x.shape[-1] % PERIOD == 0
+
+
+def overall(terms: list[Float[Tensor, "n _ _"]]) -> Float[Tensor, " n"]:
+    """The distance of whole images."""
+    return torch.stack([term.mean(dim=(1, 2)) for term in terms]).sum(dim=0)
+
+
+def by_region(terms: list[Float[Tensor, "n _ _"]], regions: int) -> Float[Tensor, "n g g"]:
+    """The distance in each of g x g regions; terms with fewer places than that count for all regions they cover."""
+    return torch.stack([F.adaptive_avg_pool2d(term, regions) for term in terms]).sum(dim=0)
 
 
 def _apart(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, " n"]:

@@ -17,10 +17,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from camnet.code import Code
 from camnet.decorruptor import Decorruptor, codes_per_image, weights_sha256
 from camnet.degraded import Degraded
 from camnet.fills import KINDS, Fill
-from camnet.generator import CascadeModule, Code, Generator
+from camnet.generator import CascadeModule, Generator
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
@@ -56,7 +57,7 @@ class FrozenGenerator(Decorruptor):
         self._generator = generator.eval().requires_grad_(False)
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
-        self.proposable = config.global_code * len(config.resolutions)
+        self.proposable = config.global_code * sum(config.regions_of(k) == 1 for k in range(len(config.resolutions)))
         self.card = card
 
     @property
@@ -86,9 +87,9 @@ class FrozenGenerator(Decorruptor):
         return self._generator(degraded, codes)[-1]
 
     def with_proposal(self, codes: list[Code], proposed: Float[Tensor, "m c"]) -> list[Code]:
-        """Replace the global codes of all modules, coarse to fine: what holds for the whole image, colors above all."""
-        parts = proposed.chunk(len(codes), dim=1)
-        return [Code(part, code.here) for part, code in zip(parts, codes, strict=True)]
+        """Replace the styles that hold for the whole image, coarse to fine: colors above all."""
+        parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
+        return [code if code.style.shape[-1] > 1 else Code(next(parts), code.noise) for code in codes]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

@@ -7,57 +7,19 @@ down, so that the global code is heard early; each head adds a correction to the
 the condition, drawn without any code, beside the condition itself.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.code import Code, Stage
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
 
 
-@dataclass(frozen=True)
-class Code:
-    """The latent code of one module.
-
-    Attributes:
-        everywhere: Global part, standard normal.
-        here: Spatial part at the resolution of the module's features, standard normal (zero channels where off).
-    """
-
-    everywhere: Float[Tensor, "n zg"]
-    here: Float[Tensor, "n zs _ _"]
-
-    def select(self, index: Tensor) -> "Code":
-        """The codes at the given rows."""
-        return Code(self.everywhere[index], self.here[index])
-
-    def __len__(self) -> int:
-        return len(self.everywhere)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one module leaves to the next: its features (n, c, r / patch, r / patch) and its image (n, 3, r, r)."""
-
-    features: Tensor
-    image: Tensor
-
-    def select(self, index: Tensor) -> "Stage":
-        """The rows at the given index."""
-        return Stage(self.features[index], self.image[index])
-
-    @staticmethod
-    def joined(stages: list["Stage"]) -> "Stage":
-        """The rows of all of them, one after another."""
-        return Stage(torch.cat([stage.features for stage in stages]), torch.cat([stage.image for stage in stages]))
-
-
 class Block(nn.Module):
-    """Residual block whose features are scaled and shifted by the mapped code (FiLM)."""
+    """Residual block whose features are scaled and shifted by the mapped style (FiLM), region by region."""
 
     def __init__(self, width: int, mapped: int, norm: bool) -> None:
         super().__init__()
@@ -70,9 +32,12 @@ class Block(nn.Module):
             self.film.weight.normal_(0, 0.5 / mapped**0.5)
             self.film.bias.zero_()
 
-    def forward(self, x: Float[Tensor, "n c r r"], mapped: Float[Tensor, "n m"]) -> Float[Tensor, "n c r r"]:
+    def forward(self, x: Float[Tensor, "n c r r"], mapped: Float[Tensor, "n g g m"]) -> Float[Tensor, "n c r r"]:
         """Add the block's correction to x."""
-        scale, shift = self.film(mapped)[:, :, None, None].chunk(2, dim=1)
+        film = self.film(mapped).movedim(-1, 1)
+        if film.shape[-1] > 1:
+            film = F.interpolate(film, x.shape[-1], mode="bilinear")
+        scale, shift = film.chunk(2, dim=1)
         h = torch.addcmul(shift, self.norm(x), 1 + scale)
         return x + self.conv2(F.silu(self.conv1(F.silu(h))))
 
@@ -98,9 +63,9 @@ class CascadeModule(nn.Module):
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
-        here = code.here.to(condition.dtype)
-        seen = [condition, self._fold(before.image).to(condition.dtype), here, before.features]
-        return self._refine(self.entry(torch.cat(seen, dim=1)), code.everywhere, before.image)
+        noise = code.noise.to(condition.dtype)
+        seen = [condition, self._fold(before.image).to(condition.dtype), noise, before.features]
+        return self._refine(self.entry(torch.cat(seen, dim=1)), code.style, before.image)
 
     def candidates(self, condition: Tensor, codes: Code, before: Stage) -> Stage:
         """Refine n stages under m codes each: (n * m) rows, image by image.
@@ -108,21 +73,21 @@ class CascadeModule(nn.Module):
         The same as `forward` on every row, but what does not depend on the code is convolved once an image.
         """
         m = len(codes) // len(condition)
-        weight, channels = self.entry.weight, codes.here.shape[1]
+        weight, channels = self.entry.weight, codes.noise.shape[1]
         known = torch.cat([weight[:, : self.known], weight[:, self.known + channels :]], dim=1)
         seen = torch.cat([condition, self._fold(before.image).to(condition.dtype), before.features], dim=1)
         h = F.conv2d(seen, known, self.entry.bias, padding=1).repeat_interleave(m, dim=0)
         if channels:
-            h = h + F.conv2d(codes.here, weight[:, self.known : self.known + channels], padding=1)
-        return self._refine(h, codes.everywhere, before.image.repeat_interleave(m, dim=0))
+            h = h + F.conv2d(codes.noise, weight[:, self.known : self.known + channels], padding=1)
+        return self._refine(h, codes.style, before.image.repeat_interleave(m, dim=0))
 
     def compile_refinement(self) -> None:
         """Compile the part that takes the time: blocks and head."""
         self._refine = torch.compile(self._refine)  # type: ignore[method-assign]
 
-    def _refine(self, features: Tensor, everywhere: Tensor, image: Tensor) -> Stage:
-        """The part that hears the global code: blocks and head."""
-        mapped = self.map(everywhere)
+    def _refine(self, features: Tensor, style: Tensor, image: Tensor) -> Stage:
+        """The part that hears the style: blocks and head."""
+        mapped = self.map(style.movedim(1, -1))
         for block in self.blocks:
             features = block(features, mapped)
         correction = self.head(F.silu(features))
@@ -150,8 +115,9 @@ class Generator(nn.Module):
     def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
         """Draw n standard normal codes for one module."""
         r, device = self.config.resolutions[level] // self.config.patch, generator.device
+        g = self.config.regions_of(level)
         return Code(
-            torch.randn(n, self.config.global_code, generator=generator, device=device),
+            torch.randn(n, self.config.global_code, g, g, generator=generator, device=device),
             torch.randn(n, self.config.spatial_code, r, r, generator=generator, device=device),
         )
 

@@ -3,17 +3,22 @@
 Source: Li and Malik (arXiv 1811.12373), hierarchical search of Peng and Li (CAM-Net) with fewer candidates at finer
 modules (CHIMLE, arXiv 2211.14286). Departures: the search is batched over images and candidates, exact under the
 training distance itself; each module runs once, on features kept from the module before; what no code enters is
-computed once an image.
+computed once an image. Where a module's style differs by region, so does the choice: the patchwork of what was
+nearest in each region is tried, too, and taken where it is nearer than the nearest whole candidate. With R regions it
+stands for m^R candidates at the price of m + 1.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from camnet.code import Code, Rows, Stage
 from camnet.degraded import Degraded
-from camnet.distance import Distance
-from camnet.generator import Code, Generator, Stage, each
+from camnet.distance import Distance, by_region, overall
+from camnet.generator import Generator, each
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 """Size of the largest feature map in the search, by kind of device. On a CPU it should stay in the cache: 4 MiB is half
@@ -54,20 +59,20 @@ def search(
     for level, m in enumerate(candidates):
         codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
-            truth = distance.features(targets[level])
-            pieces = []
+            truth, found = distance.features(targets[level]), []
             for rows in torch.arange(len(degraded), device=truth[0].device).split(images_at_once(generator, level, m)):
-                tried = generator.candidates(
-                    level, conditions[level][rows], codes.select(_each(rows, m)), stage.select(rows)
+                task = _Task(
+                    generator,
+                    distance,
+                    level,
+                    conditions[level][rows],
+                    stage.select(rows),
+                    degraded.select(rows),
+                    [f[rows] for f in truth],
                 )
-                image = tried.image
-                if level == len(candidates) - 1:
-                    image = each(degraded.select(rows), m).make_consistent(image)
-                d = distance.between(distance.features(image), [f[_image_of(rows, m)] for f in truth])
-                best = nearest(d.view(-1, m), reject) + m * torch.arange(len(rows), device=d.device)
-                pieces.append((m * rows[0] + best, tried.select(best)))
-            codes = codes.select(torch.cat([winner for winner, _ in pieces]))
-            stage = Stage.joined([kept for _, kept in pieces])
+                found.append(task.nearest(codes.select(_each(rows, m)), reject))
+            best = Rows.joined(found)
+            codes, stage = best.codes, best.stage
         elif max(candidates[level:]) > 1:  # finer modules go on from it
             stage = generator.step(level, conditions[level], codes, stage)
         winners.append(codes)
@@ -80,6 +85,53 @@ def images_at_once(generator: Generator, level: int, m: int) -> int:
     side = config.resolutions[level] // config.patch
     row = config.widths[level] * side**2 * generator.precision.itemsize
     return max(1, BYTES_AT_ONCE.get(weight.device.type, 2**28) // (row * m))
+
+
+@dataclass(frozen=True)
+class Tried(Rows):
+    """Codes, what a module makes of them, and how far that is from the truth."""
+
+    codes: Code
+    stage: Stage
+    distances: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The search for k images at one module: what the module is given, and the features that it should come near."""
+
+    generator: Generator
+    distance: Distance
+    level: int
+    condition: Tensor
+    before: Stage
+    degraded: Degraded
+    truth: list[Tensor]
+
+    def nearest(self, codes: Code, reject: float) -> Tried:
+        """The nearest of each image's candidates, or their patchwork where that is nearer still."""
+        images, regions = len(self.condition), codes.style.shape[-1]
+        tried, terms = self._try(codes)
+        of_image = tried.distances.unflatten(0, (images, -1))
+        m = of_image.shape[1]
+        best = tried.select(nearest(of_image, reject) + m * torch.arange(images, device=of_image.device))
+        if regions == 1:
+            return best
+        choice = by_region(terms, regions).unflatten(0, (images, -1)).argmin(dim=1)
+        patchwork, _ = self._try(codes.patchwork(choice))
+        is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= reject)
+        return Rows.where(is_nearer, patchwork, best)
+
+    def _try(self, codes: Code) -> tuple[Tried, list[Tensor]]:
+        """Run the module on m codes an image, image by image; the distances, and the terms that they sum."""
+        m = len(codes) // len(self.condition)
+        stage = self.generator.candidates(self.level, self.condition, codes, self.before)
+        image = stage.image
+        if self.level == len(self.generator.levels) - 1:
+            image = each(self.degraded, m).make_consistent(image)
+        truth = [f.repeat_interleave(m, dim=0) for f in self.truth]
+        terms = self.distance.terms(self.distance.features(image), truth)
+        return Tried(codes, stage, overall(terms)), terms
 
 
 def nearest(distances: Float[Tensor, "n m"], reject: float) -> Int[Tensor, " n"]:
@@ -103,8 +155,3 @@ def imle_loss(
 def _each(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
     """The rows of the images' codes, m each."""
     return (images[:, None] * m + torch.arange(m, device=images.device)).flatten()
-
-
-def _image_of(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
-    """The image that each of these codes belongs to."""
-    return images.repeat_interleave(m)

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from camnet import frozen
+from camnet.code import Code
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
-from camnet.generator import CascadeModule, Code, Generator
+from camnet.generator import CascadeModule, Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
 from camnet.tasks import Tasks
@@ -144,7 +145,7 @@ class Trainer:
         rows = fallen.topk(count, largest=False).indices
         found = self.search(degraded.select(rows), [t[rows] for t in targets], random)
         mixed = [
-            Code(old.everywhere.index_copy(0, rows, new.everywhere), old.here.index_copy(0, rows, new.here))
+            Code(old.style.index_copy(0, rows, new.style), old.noise.index_copy(0, rows, new.noise))
             for old, new in zip(codes, found, strict=True)
         ]
         return mixed, is_new.index_fill(0, rows, True)

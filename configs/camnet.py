@@ -21,7 +21,10 @@ class GeneratorConfig:
     blocks: int = 2
     """Residual blocks a module."""
     global_code: int = 16
-    """Length of each module's global code (what holds everywhere: colors, style)."""
+    """Length of a style: the part of each module's code that scales and shifts its features."""
+    regions: tuple[int, ...] = ()
+    """Regions a side, for each module: every region has a style of its own, and training searches codes region by
+    region. 1: one style for the whole image, which colors above all should have. Empty: 1 for all modules."""
     spatial_code: int = 1
     """Channels of each module's spatial code (what differs from place to place); 0 for none."""
     patch: Literal[1, 2] = 1
@@ -58,6 +61,16 @@ class GeneratorConfig:
                 f"--generator.resolutions must begin with a multiple of {self.patch}, at least {2 * self.patch}, got "
                 f"{self.resolutions}"
             )
+        if self.regions and len(self.regions) != len(self.resolutions):
+            raise ValueError(
+                f"--generator.regions needs one count a module: {len(self.resolutions)}, got {len(self.regions)}"
+            )
+        for resolution, regions in zip(self.resolutions, self.regions, strict=False):
+            if regions < 1 or resolution // self.patch % regions:
+                raise ValueError(
+                    f"--generator.regions: each must divide its module's side in patches; {regions} does not divide "
+                    f"{resolution // self.patch}"
+                )
         if any(width % 8 for width in self.widths):
             raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
         if not self.tasks:
@@ -67,6 +80,10 @@ class GeneratorConfig:
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
         require_range("generator.factors", self.factors, 1, 5)
         require_range("generator.layout-classes", self.layout_classes, 2, 255)
+
+    def regions_of(self, level: int) -> int:
+        """Regions a side at a module."""
+        return self.regions[level] if self.regions else 1
 
     @property
     def planes(self) -> dict[Task, int]:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from camnet.code import Code
 from camnet.condition import condition_at, filled_at
-from camnet.generator import Code, Generator
+from camnet.generator import Generator
 from camnet.jpeg import compress
 from camnet.layout import synthesize_from
 from configs.camnet import GeneratorConfig
@@ -87,7 +88,7 @@ def test_where_all_is_kept_it_is_the_identity(generator):
 
 
 @pytest.mark.parametrize("level", range(LEVELS))
-@pytest.mark.parametrize("part", ["everywhere", "here"])
+@pytest.mark.parametrize("part", ["style", "noise"])
 def test_every_part_of_the_code_acts_from_the_start(generator, level, part):
     n = 8
     hidden = Action(torch.ones(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0)
@@ -97,7 +98,7 @@ def test_every_part_of_the_code_acts_from_the_start(generator, level, part):
     swapped[level] = replace(z[level], **{part: getattr(other[level], part)})
     before, after = generator(corrupted, z), generator(corrupted, swapped)
     rms = (before[-1] - after[-1]).square().mean(dim=(1, 2, 3)).sqrt()
-    assert rms.max() > (1e-3 if part == "here" else 1e-4)  # rounding is below 1e-6
+    assert rms.max() > (1e-3 if part == "noise" else 1e-4)  # rounding is below 1e-6
     for coarser in range(level):
         assert torch.equal(before[coarser], after[coarser])  # the cascade runs one way
 
@@ -110,18 +111,18 @@ def test_every_module_gives_an_image_of_its_resolution(generator):
 def test_codes_are_standard_normal_and_of_the_modules_shapes(generator):
     drawn = codes(generator, 400, 0)
     for code, r in zip(drawn, CONFIG.resolutions, strict=True):
-        assert code.everywhere.shape == (400, CONFIG.global_code)
-        assert code.here.shape == (400, CONFIG.spatial_code, r, r)
-        assert abs(code.everywhere.mean()) < 0.06
-        assert code.everywhere.std().item() == pytest.approx(1, abs=0.05)
-        assert code.here.std().item() == pytest.approx(1, abs=0.05)
+        assert code.style.shape == (400, CONFIG.global_code, 1, 1)
+        assert code.noise.shape == (400, CONFIG.spatial_code, r, r)
+        assert abs(code.style.mean()) < 0.06
+        assert code.style.std().item() == pytest.approx(1, abs=0.05)
+        assert code.noise.std().item() == pytest.approx(1, abs=0.05)
 
 
 def test_without_spatial_codes_it_runs_as_well():
     torch.manual_seed(0)
     generator = Generator(replace(CONFIG, spatial_code=0))
     z = codes(generator, 2, 0)
-    assert z[0].here.shape == (2, 0, 4, 4)
+    assert z[0].noise.shape == (2, 0, 4, 4)
     assert isinstance(z[0], Code)
     assert generator(corrupt(images(2), mixed(2)), z)[-1].shape == (2, 3, 16, 16)
 

@@ -1,9 +1,12 @@
 """The batched, cached search finds what a slow loop finds; training by it lowers its loss."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from camnet.distance import Distance, entering, folded
+from camnet.code import Code
+from camnet.distance import Distance, by_region, entering, folded
 from camnet.generator import Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.tasks import training_actions
@@ -61,17 +64,89 @@ def test_the_search_finds_what_a_slow_loop_finds(generator, candidates):
             best = min(range(m), key=tried.__getitem__)
             chosen.add(best)
             winners.append(drawn[level].select(torch.tensor([i * m + best])))
-            assert torch.equal(found[level].everywhere[i], winners[-1].everywhere[0]), (i, level)
-            assert torch.equal(found[level].here[i], winners[-1].here[0]), (i, level)
+            assert torch.equal(found[level].style[i], winners[-1].style[0]), (i, level)
+            assert torch.equal(found[level].noise[i], winners[-1].noise[0]), (i, level)
     assert len(chosen) > 1  # else the first candidate would do
+
+
+def test_by_region_it_finds_what_a_slow_loop_finds():
+    n, m, seed, regions = 6, 4, 11, 4
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, regions=(1, 1, regions)))
+    distance, corrupted, targets = problem(n)
+    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(seed))
+    drawn = draws(generator, n, (1, 1, m), seed)
+    taken = 0
+    for i in range(n):
+        row = torch.tensor([i])
+        fixed = [code.select(row) for code in drawn[:2]]
+
+        def restored(code, row=row, fixed=fixed):
+            with torch.no_grad():
+                return generator(corrupted.select(row), [*fixed, code])[-1]
+
+        tried = [drawn[2].select(torch.tensor([i * m + j])) for j in range(m)]
+        images = [restored(code) for code in tried]
+        whole = [distance(image, targets[2][row]).item() for image in images]
+        best = min(range(m), key=whole.__getitem__)
+        style, noise = tried[best].style.clone(), tried[best].noise.clone()
+        for a in range(regions):
+            for b in range(regions):
+                here = [region_of(distance, image, targets[2][row], a, b, regions) for image in images]
+                won = tried[min(range(m), key=here.__getitem__)]
+                style[..., a, b] = won.style[..., a, b]
+                noise[..., 4 * a : 4 * a + 4, 4 * b : 4 * b + 4] = won.noise[..., 4 * a : 4 * a + 4, 4 * b : 4 * b + 4]
+        patched = distance(restored(Code(style, noise)), targets[2][row]).item() < whole[best]
+        taken += patched
+        assert torch.equal(found[2].style[i], style[0] if patched else tried[best].style[0]), i
+        assert torch.equal(found[2].noise[i], noise[0] if patched else tried[best].noise[0]), i
+    assert taken > n // 2  # else the whole candidates would do
+
+
+def region_of(distance, a, b, row, column, regions):
+    """The distance of two images in one region: the mean over its places, term by term."""
+    total = 0.0
+    for term in distance.terms(distance.features(a), distance.features(b)):
+        side = term.shape[-1] // regions
+        total += term[0, side * row : side * (row + 1), side * column : side * (column + 1)].mean().item()
+    return total
+
+
+def test_the_regions_add_up_to_the_whole():
+    x = images(6)
+    distance = Distance(x, 2.0, grid_weight=3.0)
+    terms = distance.terms(distance.features(x), distance.features(x.flip(0)))
+    assert torch.allclose(by_region(terms, 2).mean(dim=(1, 2)), distance(x, x.flip(0)), atol=1e-5)
+    assert by_region(terms, 8).shape == (6, 8, 8)  # more regions than the coarsest term has places
+    half = x.clone()
+    half[..., :8] = 0.5
+    apart = by_region(distance.terms(distance.features(x), distance.features(half)), 4)
+    assert apart[..., 3].mean() < 0.05 * apart[..., 0].mean()  # what differs on the left is not seen at the right
+
+
+def test_a_search_by_region_gains_more_than_one_of_wholes():
+    n, m = 32, 8
+    distance, corrupted, targets = problem(n)
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, regions=(1, 1, 4)))
+    drawn = draws(generator, n, (1, 1, m), 4)
+    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(4))
+
+    def distances(code):
+        with torch.no_grad():
+            return distance(generator(corrupted, [*drawn[:2], code])[-1], targets[-1])
+
+    tried = torch.stack([distances(drawn[2].select(torch.arange(n) * m + j)) for j in range(m)], dim=1)
+    by_chance, whole, by_regions = tried.mean(), tried.amin(dim=1).mean(), distances(found[2]).mean()
+    assert by_chance - by_regions > 1.5 * (by_chance - whole) > 0
 
 
 def test_one_candidate_each_returns_the_codes_drawn(generator):
     distance, corrupted, targets = problem(5)
     found = search(generator, distance, corrupted, targets, (1, 1, 1), torch.Generator().manual_seed(4))
     for code, drawn in zip(found, draws(generator, 5, (1, 1, 1), 4), strict=True):
-        assert torch.equal(code.everywhere, drawn.everywhere)
-        assert torch.equal(code.here, drawn.here)
+        assert torch.equal(code.style, drawn.style)
+        assert torch.equal(code.noise, drawn.noise)
 
 
 def test_searching_changes_neither_weights_nor_gradients(generator):

@@ -37,10 +37,10 @@ def test_both_searches_find_the_same_codes(config, counts):
     ours = imle.search(generator, distance, degraded, targets, counts, torch.Generator().manual_seed(7))
     found = published_search.search(generator, distance, degraded, targets, candidates)
     for a, b, codes, m in zip(ours, found, candidates, counts, strict=True):
-        assert torch.equal(a.everywhere, b.everywhere)
-        assert torch.equal(a.here, b.here)
-        firsts = codes.everywhere[torch.arange(3) * m]
-        assert m == 1 or not torch.equal(b.everywhere, firsts)  # else the first candidate would do
+        assert torch.equal(a.style, b.style)
+        assert torch.equal(a.noise, b.noise)
+        firsts = codes.style[torch.arange(3) * m]
+        assert m == 1 or not torch.equal(b.style, firsts)  # else the first candidate would do
 
 
 def test_nothing_is_kept_between_minibatches():

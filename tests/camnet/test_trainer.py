@@ -60,9 +60,9 @@ def test_adaptive_takes_those_whose_loss_has_fallen_most():
     mixed, fresh = t.search_again(codes, fallen, degraded, targets, random)
     assert fresh.nonzero().flatten().tolist() == [1, 4, 5, 7]
     for old, new in zip(codes, mixed, strict=True):
-        same = (old.everywhere == new.everywhere).all(dim=1)
+        same = (old.style == new.style).flatten(1).all(dim=1)
         assert torch.equal(same, ~fresh)
-        assert torch.equal((old.here == new.here).flatten(1).all(dim=1), ~fresh)
+        assert torch.equal((old.noise == new.noise).flatten(1).all(dim=1), ~fresh)
 
 
 def test_the_same_step_gives_the_same_round():
@@ -92,8 +92,8 @@ def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
     assert imle.images_at_once(t.generator, 2, 2) == 1 < imle.images_at_once(t.generator, 0, 4) < len(degraded)
     pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
     for a, b in zip(whole, pieces, strict=True):
-        assert torch.equal(a.everywhere, b.everywhere)
-        assert torch.equal(a.here, b.here)
+        assert torch.equal(a.style, b.style)
+        assert torch.equal(a.noise, b.noise)
 
 
 def test_half_precision_trains():
