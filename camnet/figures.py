@@ -38,7 +38,7 @@ def figures(
         batch: Images restored at once, k times each.
 
     Returns:
-        The figures by name; no `frechet_distance` and `power_ratio` below `FRECHET_IMAGES` images.
+        The figures by name; no Fréchet distance and no spectra below `FRECHET_IMAGES` images.
     """
     parts = []
     for rows in torch.arange(len(x), device=x.device).split(batch):
@@ -97,4 +97,5 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
     if len(best) >= FRECHET_IMAGES:
         result["frechet_distance"] = metrics.frechet_distance(seen["real"], seen["made"])
         result["power_ratio"] = metrics.power_ratio(seen["real_power"], seen["made_power"])
+        result["detail_ratio"] = metrics.detail_ratio(seen["real_power"], seen["made_power"])
     return result

@@ -36,6 +36,8 @@ COLUMNS = {
     "power_ratio": Column("power", ".2f", "largest ratio, over spatial frequencies, of the restorations' mean power to "
                           "the truth's: about 1 or less is natural, more is a pattern (stripes, dots); from "
                           f"{FRECHET_IMAGES} images on"),
+    "detail_ratio": Column("detail", ".2f", "the same ratio, geometric mean of all spatial frequencies: about 1 is "
+                           f"natural, less is blur; from {FRECHET_IMAGES} images on"),
 }  # fmt: skip
 """The figures in the table's order."""
 

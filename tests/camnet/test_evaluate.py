@@ -44,7 +44,7 @@ def test_the_program_measures_every_task(weights, tmp_path, capsys):
     assert found["generators"]["all"]["weights_sha256"] == frozen.load(name, CPU).sha256()
     assert found["command"].startswith("python -m camnet.evaluate --generator ")
     for case, rows in found["cases"].items():
-        assert rows["all"].keys() == COLUMNS.keys() - {"frechet_distance", "power_ratio"}
+        assert rows["all"].keys() == COLUMNS.keys() - {"frechet_distance", "power_ratio", "detail_ratio"}
         assert rows["all"]["residual"] <= (0.05 if case.startswith("decompression") else 1e-6), case
     page, shown = (tmp_path / "out" / "table.md").read_text(), capsys.readouterr().out
     for line in page.splitlines():
