@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator
     else:
         with seeded(0, "generator"):
             generator = Generator(config).to(where)
+    # The published codes hold for the whole image, so a network with styles by region is searched without them.
+    generator.config = replace(generator.config, regions=())
     counts, modules = tuple(options.candidates or counts), len(generator.config.resolutions)
     if len(counts) != modules:
         raise SystemExit(f"--candidates needs one count a module: {modules}, got {len(counts)}")

@@ -264,6 +264,28 @@ def test_the_codes_of_all_first_views_are_drawn_before_those_of_the_second(opera
     assert (views[0] - views[1]).abs().max() > 0.05
 
 
+def test_what_is_proposed_is_the_styles_of_the_whole_image():
+    torch.manual_seed(0)
+    operator = frozen.FrozenGenerator(Generator(replace(SMALL, regions=(1, 2, 1))), {})
+    assert operator.proposable == 2 * SMALL.global_code
+    codes, proposed = operator.codes(5, drawn(0)), torch.rand(5, 8)
+    first, second, third = operator.with_proposal(codes, proposed)
+    assert torch.equal(first.style.flatten(1), proposed[:, :4])
+    assert torch.equal(second.style, codes[1].style)
+    assert torch.equal(third.style.flatten(1), proposed[:, 4:])
+    assert all(torch.equal(a.noise, b.noise) for a, b in zip((first, second, third), codes, strict=True))
+
+
+def test_weights_with_regions_come_back(tmp_path):
+    config = replace(SMALL, regions=(1, 2, 4))
+    torch.manual_seed(0)
+    generator, path = Generator(config), tmp_path / "small.safetensors"
+    frozen.save(generator, path, {"generator": config.__dict__})
+    again = frozen.load(str(path), CPU)
+    assert [code.style.shape[-1] for code in again.codes(2, drawn(0))] == [1, 2, 4]
+    assert again.sha256() == frozen.FrozenGenerator(generator, {}).sha256()
+
+
 def test_saved_weights_come_back_bit_for_bit(tmp_path):
     torch.manual_seed(0)
     generator = Generator(SMALL)

@@ -118,6 +118,37 @@ def test_codes_are_standard_normal_and_of_the_modules_shapes(generator):
         assert code.noise.std().item() == pytest.approx(1, abs=0.05)
 
 
+def test_a_style_by_region_acts_there():
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, regions=(1, 2, 4), spatial_code=0))
+    n = 4
+    hidden = Action(torch.ones(n, 4, 4, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.zeros(n) > 0)
+    corrupted = corrupt(images(n), hidden)
+    z = codes(generator, n, 3)
+    assert [code.style.shape[-1] for code in z] == [1, 2, 4]
+    style = z[2].style.clone()
+    style[..., 0, 0] = codes(generator, n, 4)[2].style[..., 0, 0]
+    change = generator(corrupted, [*z[:2], replace(z[2], style=style)])[-1] - generator(corrupted, z)[-1]
+    power = change.square().mean(dim=(0, 1))
+    assert power[:4, :4].mean() > 1e-6
+    assert power[12:, 12:].mean() < 1e-3 * power[:4, :4].mean()  # the farthest region hears nothing of it
+
+
+def test_one_style_in_all_regions_is_a_style_of_the_whole():
+    torch.manual_seed(0)
+    generator = Generator(CONFIG)
+    corrupted, z = corrupt(images(3), mixed(3)), codes(generator, 3, 3)
+    spread = [replace(code, style=code.style.expand(-1, -1, 4, 4)) for code in z]
+    for one, many in zip(generator(corrupted, z), generator(corrupted, spread), strict=True):
+        assert torch.allclose(one, many, atol=1e-6)
+
+
+@pytest.mark.parametrize("regions", [(1, 1), (1, 1, 3), (1, 0, 1), (8, 8, 8)])
+def test_regions_that_do_not_fit_are_refused(regions):
+    with pytest.raises(ValueError, match=r"--generator\.regions"):
+        replace(CONFIG, regions=regions)
+
+
 def test_without_spatial_codes_it_runs_as_well():
     torch.manual_seed(0)
     generator = Generator(replace(CONFIG, spatial_code=0))

@@ -96,6 +96,19 @@ def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
         assert torch.equal(a.noise, b.noise)
 
 
+def test_pieces_of_a_search_by_region_find_the_same(monkeypatch):
+    t = trainer(generator=replace(SMALL, regions=(1, 2, 4)))
+    random = torch.Generator().manual_seed(0)
+    x, _ = t.batch(random)
+    degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
+    whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
+    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    for a, b in zip(whole, pieces, strict=True):
+        assert torch.equal(a.style, b.style)
+        assert torch.equal(a.noise, b.noise)
+
+
 def test_half_precision_trains():
     t = trainer(amp=True)
     figures = list(t.round(0, 0.5))
