@@ -81,6 +81,7 @@ class Trainer:
             torch.ones(len(x), dtype=torch.bool, device=self.device),
         )
         found = last = torch.zeros(len(x), device=self.device)
+        taken = 0
         for turn in range(config.reuse):
             if turn:
                 order = torch.randperm(len(x), generator=random, device=self.device)
@@ -92,7 +93,8 @@ class Trainer:
                     self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes]
                 )
                 norm = self.descent.step(losses.mean(), one_cycle(progress))
-                self.average()
+                self.average(step + taken)
+                taken += 1
                 seen[rows] = losses.detach()
                 yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
             found, last = torch.where(fresh, seen, found), seen
@@ -151,9 +153,14 @@ class Trainer:
         return mixed, is_new.index_fill(0, rows, True)
 
     @torch.no_grad()
-    def average(self) -> None:
-        """Let the averaged weights, which are what is exported, follow the trained ones."""
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - self.config.ema)
+    def average(self, step: int) -> None:
+        """Let the averaged weights, which are what is exported, follow the trained ones.
+
+        At first they follow faster: a third of what a training of a thousand steps exports would else be the weights
+        that it began with.
+        """
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - decay)
 
 
 def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> None:

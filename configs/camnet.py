@@ -132,7 +132,7 @@ class CamnetConfig:
     learning_rate: float = 2e-3
     """Peak step size of AdamW under a one-cycle schedule."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are what is exported."""
+    """Decay of the averaged weights, which are what is exported; after t steps at most (1 + t) / (10 + t)."""
     features: tuple[Literal["classifier", "lpips"], ...] = ()
     """Features that the training distance adds to its random ones. classifier: of a small classifier, trained first on
     the same images. lpips: of VGG16, from --lpips."""

@@ -109,6 +109,27 @@ def test_pieces_of_a_search_by_region_find_the_same(monkeypatch):
         assert torch.equal(a.noise, b.noise)
 
 
+def test_what_is_exported_is_not_where_a_short_training_began():
+    t = trainer(ema=0.999)
+    start = [p.clone() for p in t.averaged.parameters()]
+    for step in range(0, 24, t.config.stride):
+        list(t.round(step, 0.3))
+    moved = sum((p - q).square().sum() for p, q in zip(t.generator.parameters(), start, strict=True))
+    behind = sum((p - q).square().sum() for p, q in zip(t.generator.parameters(), t.averaged.parameters(), strict=True))
+    assert 0 < behind < 0.3 * moved
+
+
+def test_in_the_long_run_the_average_is_as_slow_as_it_is_told():
+    t = trainer(ema=0.99)
+    with torch.no_grad():
+        for p in t.generator.parameters():
+            p.zero_()
+        for p in t.averaged.parameters():
+            p.fill_(1)
+    t.average(100_000)
+    assert all(torch.allclose(p, torch.tensor(0.99)) for p in t.averaged.parameters())
+
+
 def test_half_precision_trains():
     t = trainer(amp=True)
     figures = list(t.round(0, 0.5))
