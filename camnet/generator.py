@@ -2,9 +2,10 @@
 
 Source: Peng and Li, "CAM-Net" (arXiv 2106.09015): cascade, code and condition at every module, intermediate
 supervision. Departures: small residual blocks in place of RRDBs; GroupNorm, or no normalization, in place of
-InstanceNorm and weight normalization; a two-layer mapping network, plainly initialized, in place of eight layers scaled
-down, so that the global code is heard early; each head adds a correction to the image of the module before; features of
-the condition, drawn without any code, beside the condition itself.
+InstanceNorm and weight normalization; a two-layer mapping network drawn at unit variance in place of eight layers
+scaled down, so that the global code is heard from the start; styles that may differ by region; each head adds a
+correction to the image of the module before; features of the condition, drawn without any code, beside the condition
+itself.
 """
 
 import torch
@@ -17,6 +18,9 @@ from camnet.condition import Context, condition_at, condition_channels, filled_a
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
 
+SILU_GAIN = 1.68
+"""What undoes the damping of SiLU: 1 / sqrt(E[silu(x)^2]) for standard normal x."""
+
 
 class Block(nn.Module):
     """Residual block whose features are scaled and shifted by the mapped style (FiLM), region by region."""
@@ -27,10 +31,8 @@ class Block(nn.Module):
         self.film = nn.Linear(mapped, 2 * width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)  # blocks start near the identity
-            self.film.weight.normal_(0, 0.5 / mapped**0.5)
-            self.film.bias.zero_()
+        nn.init.normal_(self.film.weight, std=0.5 * SILU_GAIN / mapped**0.5)
+        nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Float[Tensor, "n c r r"], mapped: Float[Tensor, "n g g m"]) -> Float[Tensor, "n c r r"]:
         """Add the block's correction to x."""
@@ -42,6 +44,20 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(h))))
 
 
+def mapping(code: int, mapped: int) -> nn.Sequential:
+    """The mapping network of a style.
+
+    Drawn so that every layer has unit variance: a mapping that damps leaves the code unheard at the start, and a search
+    among codes that change nothing finds nothing to learn from.
+    """
+    first, second = nn.Linear(code, mapped), nn.Linear(mapped, mapped)
+    nn.init.normal_(first.weight, std=code**-0.5)
+    nn.init.normal_(second.weight, std=SILU_GAIN * mapped**-0.5)
+    for layer in (first, second):
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+
+
 class CascadeModule(nn.Module):
     """One module: condition, code and the previous module's features in; features and an image out."""
 
@@ -51,7 +67,7 @@ class CascadeModule(nn.Module):
         before = config.widths[index - 1] if index else 0
         mapped = 4 * config.global_code
         self.patch = patch
-        self.map = nn.Sequential(nn.Linear(config.global_code, mapped), nn.SiLU(), nn.Linear(mapped, mapped), nn.SiLU())
+        self.map = mapping(config.global_code, mapped)
         self.known = condition_channels(config) + width * config.context + 3  # channels that precede the code's
         self.entry = nn.Conv2d(self.known + config.spatial_code + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))

@@ -97,8 +97,8 @@ def test_every_part_of_the_code_acts_from_the_start(generator, level, part):
     swapped = list(z)
     swapped[level] = replace(z[level], **{part: getattr(other[level], part)})
     before, after = generator(corrupted, z), generator(corrupted, swapped)
-    rms = (before[-1] - after[-1]).square().mean(dim=(1, 2, 3)).sqrt()
-    assert rms.max() > (1e-3 if part == "noise" else 1e-4)  # rounding is below 1e-6
+    rms = (before[-1] - after[-1]).square().mean().sqrt()
+    assert rms > 2e-3  # what is not heard cannot be searched
     for coarser in range(level):
         assert torch.equal(before[coarser], after[coarser])  # the cascade runs one way
 
