@@ -15,6 +15,9 @@ from camnet.degraded import Degraded
 from camnet.distance import Distance
 from camnet.table import FRECHET_IMAGES, Figures
 
+PLACE = 8
+"""Side in pixels of the places whose nearest restorations are taken one by one."""
+
 
 @torch.no_grad()
 def figures(
@@ -57,6 +60,7 @@ def observe(
     hue, change = metrics.hue_parts(samples[:, 0], samples[:, 1])
     noted = {
         "distance": metrics.distances(distance, seen, truth),
+        "in_places": metrics.best_in_places(distance, seen, truth, max(1, x.shape[-1] // PLACE)),
         "from_mean": metrics.distances(distance, seen, distance.features(samples.mean(dim=1))),
         "plain": distance.between(distance.features(metrics.plain_fill(degraded)), truth),
         "apart": distance.among(seen, samples.shape[1]),
@@ -82,6 +86,7 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
     result = {
         "best_distance": best.mean(),
         "mean_distance": seen["distance"].mean(),
+        "local_distance": seen["in_places"].mean(),
         "plain_distance": plain.mean(),
         "best_psnr": seen["psnr"].amax(dim=1).mean(),
         "mean_psnr": seen["psnr"].mean(),

@@ -12,7 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from camnet.degraded import Degraded
-from camnet.distance import Distance, RandomFeatures
+from camnet.distance import Distance, RandomFeatures, by_region
 from camnet.fills import averaged
 
 SMALLEST_ERROR = 1e-10
@@ -54,6 +54,24 @@ def distances(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> Fl
     n = len(truth[0])
     k = len(seen[0]) // n
     return distance.between(seen, [f.repeat_interleave(k, dim=0) for f in truth]).view(n, k)
+
+
+def best_in_places(distance: Distance, seen: list[Tensor], truth: list[Tensor], regions: int) -> Float[Tensor, " n"]:
+    """Distance of the nearest sample in each of regions x regions parts of the image, mean of the parts.
+
+    Whether the truth is within reach place by place. The nearest whole sample cannot tell where every place has its own
+    choice: no few samples are right everywhere at once. Never above the nearest sample's distance.
+
+    Args:
+        distance: Compares.
+        seen: Features of n * k samples, image by image.
+        truth: Features of n images.
+        regions: Parts a side.
+    """
+    n = len(truth[0])
+    k = len(seen[0]) // n
+    terms = distance.terms(seen, [f.repeat_interleave(k, dim=0) for f in truth])
+    return by_region(terms, regions).unflatten(0, (n, k)).amin(dim=1).mean(dim=(1, 2))
 
 
 def spread(

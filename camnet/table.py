@@ -18,6 +18,8 @@ class Column(NamedTuple):
 COLUMNS = {
     "best_distance": Column("best d ↓", ".3f", "distance of the nearest of K restorations from the truth"),
     "mean_distance": Column("mean d", ".3f", "distance of all K restorations from the truth"),
+    "local_distance": Column("local d ↓", ".3f", "distance of the nearest of K in each place of 8 x 8 pixels, mean of "
+                             "the places: is the truth within reach place by place?"),
     "plain_distance": Column("plain d", ".3f", "distance of the plain fill from the truth: no generator; what is kept, "
                              "with hidden pixels in the mean visible color"),
     "best_psnr": Column("best PSNR ↑", ".2f", "peak signal-to-noise ratio of the best of K by PSNR, dB"),

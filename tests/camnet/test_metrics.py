@@ -86,6 +86,17 @@ def test_distances_are_those_of_each_sample_from_its_own_image(distance, samples
     assert found.std() > 0
 
 
+def test_the_best_in_places_puts_halves_together(distance, x):
+    left, right = x.clone(), x.clone()
+    left[..., SIZE // 2 :] = 0.5
+    right[..., : SIZE // 2] = 0.5
+    samples = torch.stack([left, right], dim=1)
+    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
+    best = metrics.distances(distance, seen, truth).amin(dim=1)
+    assert torch.allclose(metrics.best_in_places(distance, seen, truth, 1), best, rtol=1e-4)
+    assert (metrics.best_in_places(distance, seen, truth, 2) < 0.4 * best).all()  # what is near the seam sees both
+
+
 def test_the_distance_among_samples_is_the_mean_over_pairs(distance, samples):
     distance.grid_weight = 3.0
     found = distance.among(distance.features(samples.flatten(0, 1)), K)
