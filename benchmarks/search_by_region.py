@@ -5,8 +5,8 @@
 
 Both searches are camnet.imle.search on the same network, degradations and images; styles differ by region in the one
 and not in the other (weights do not know regions, so any network can be searched either way: --regions). Each row: codes
-tried at each module, regions a side, mean distance of what was found from the truth at the finest module (the training
-distance; lower is better; over all degraded images and some seeds, ± over seeds), and seconds (median).
+tried at each module, regions a side, mean distance of what was found from the truth at the finest module (the
+training distance; lower is better; over all degraded images and some seeds, ± over seeds), and seconds (median).
 
 The last line is one JSON object. found_distance_ratio: by region to wholes, equal numbers of candidates.
 seconds_for_as_near_ratio: wholes to by region, for the fewest wholes that find as near a code; absent where none of
