@@ -4,7 +4,7 @@
     python benchmarks/search_by_region.py --generator imagefolder --data imagefolder --data-root FOLDER
 
 Both searches are camnet.imle.search on the same network, degradations and images; styles differ by region in the one
-and not in the other (weights do not know regions, so any network can be searched either way: --regions). Each row: codes
+and not in the other (weights know no regions, so any network can be searched either way: --regions). Each row: codes
 tried at each module, regions a side, mean distance of what was found from the truth at the finest module (the
 training distance; lower is better; over all degraded images and some seeds, ± over seeds), and seconds (median).
 
