@@ -26,6 +26,7 @@ from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from training.atomic import write_atomically
+from training.seeding import seeded
 
 SHIPPED = Path(__file__).parent / "weights"
 PHOTOGRAPHS = {32: "cifar10", 64: "imagefolder", 96: "imagefolder96"}
@@ -133,7 +134,8 @@ def load(name: str, device: torch.device, dtype: torch.dtype = torch.float32, co
     if hashlib.sha256(blob).hexdigest() != card.get("file_sha256"):
         raise UsageError(f"--generator {name}: {path} does not match the hash in its card: damaged or exchanged")
     try:
-        generator = Generator(config)
+        with seeded(0, "generator"):  # or what is built after it would depend on how its weights are first drawn
+            generator = Generator(config)
         generator.load_state_dict(load_tensors(blob))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -276,6 +276,13 @@ def test_what_is_proposed_is_the_styles_of_the_whole_image():
     assert all(torch.equal(a.noise, b.noise) for a, b in zip((first, second, third), codes, strict=True))
 
 
+def test_loading_draws_no_global_random_numbers():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    frozen.load("digits", CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_weights_with_regions_come_back(tmp_path):
     config = replace(SMALL, regions=(1, 2, 4))
     torch.manual_seed(0)
