@@ -4,7 +4,7 @@ A corruption is the orthogonal projection P = M D Y of an image x: Y averages th
 averages blocks of s x s pixels (downsample), M zeroes hidden cells (mask). A block that a hidden cell touches is hidden
 whole, so the three commute and P P = P. The corrupted image is P x; what it deleted is x - P x. A restoration x̂ is made
 consistent by putting back what was kept: P x + t (x̂ - P x̂), where 0 <= t <= 1 shrinks the free part just enough to stay
-in [0, 1].
+in [0, 1]. That adds one constant a block, whose borders would show; so most of the way is gone before, smoothly.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,9 @@ from configs.camnet import Task
 FACTORS = (1, 2, 4, 8, 16)
 """Downsampling factors an action chooses from by index; one that does not divide the image's side acts
 as the largest that does. A policy chooses among the first three."""
+
+SMOOTH_ROUNDS = 4
+"""Corrections without borders between blocks before the one that is exact (`_approach`)."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,14 @@ def corrupt(x: Float[Tensor, "n 3 h w"], action: Action) -> Corrupted:
     for index, factor in _factors(size):
         if (size // grid) % factor:  # a cell may hide a part of a block
             chosen = (action.downsample >= index).view(-1, 1, 1, 1)
-            hidden = torch.where(chosen, _upsample(F.max_pool2d(hidden, factor), factor), hidden)
+            hidden = torch.where(chosen, _repeat(F.max_pool2d(hidden, factor), factor), hidden)
     return Corrupted(kept=_project(x, hidden, action), hidden=hidden, action=action)
 
 
 def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
-    """Put back exactly what the corruption kept: x̂ -> P x + t (x̂ - P x̂).
+    """Put back exactly what the corruption kept: x̂ -> P x + t (x̂ - P x̂), once x̂ has come near by itself.
 
+    Where detail was deleted, x̂ is first brought near smoothly (`_approach`), or the borders of the blocks would show.
     t is one factor a block (the largest in [0, 1] that keeps the block's pixels in [0, 1]), so P of the result is P x:
     bit for bit where only cells were hidden, to rounding where means over color or blocks were kept. Differentiable.
 
@@ -156,6 +160,7 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
         Images in [0, 1] whose kept part is that of the original.
     """
     hidden, action = corrupted.hidden, corrupted.action
+    restored = _approach(restored, corrupted)
     free = restored - _project(restored, torch.zeros_like(hidden), action)  # deleted where visible
     limit = torch.where(free > 0, 1 - corrupted.kept, corrupted.kept)
     # How far each value may go along its free part before it leaves [0, 1]; what does not move is no limit.
@@ -165,6 +170,27 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     deletes = (action.decolorize | (action.downsample > 0)).view(-1, 1, 1, 1)
     visible = torch.where(deletes, visible.clamp(0, 1), corrupted.kept)  # the clamp mends rounding alone
     return torch.where(hidden.bool(), restored.clamp(0, 1), visible)
+
+
+def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
+    """Bring block means near what was kept, within [0, 1]: a few rounds of x̂ <- clamp(x̂ + B (P x - P x̂)).
+
+    B enlarges one value a block bilinearly, by two again and again: no border between blocks in what it adds. And a
+    block of which a few pixels leave [0, 1] loses these alone, not the contrast of the whole. What the rounds leave is
+    mostly what alternates from block to block. Images at full detail stay as they are.
+    """
+    if not _factors(restored.shape[-1]):
+        return restored
+    action, nearer = corrupted.action, restored
+    gray, coarse = action.decolorize.view(-1, 1, 1, 1), (action.downsample > 0).view(-1, 1, 1, 1)
+    # All at half resolution: a block is never smaller.
+    kept, hidden = F.avg_pool2d(corrupted.kept, 2), corrupted.hidden[:, :, ::2, ::2].bool()
+    for _ in range(SMOOTH_ROUNDS):
+        missing = torch.where(hidden, torch.zeros_like(kept), kept - F.avg_pool2d(nearer, 2))
+        missing = torch.where(gray, missing.mean(dim=1, keepdim=True), missing)
+        missing = _blockwise(F.avg_pool2d, missing, action.downsample - 1, spread=_enlarge)
+        nearer = (nearer + _enlarge(missing, 2)).clamp(0, 1)
+    return torch.where(coarse, nearer, restored)
 
 
 def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action) -> Float[Tensor, "n 3 h w"]:
@@ -180,8 +206,21 @@ def _block_max(x: Float[Tensor, "n 1 h w"], downsample: Int[Tensor, " n"]) -> Fl
     return _blockwise(F.max_pool2d, x, downsample)
 
 
+def _repeat(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
+    """Repeat each pixel factor x factor times."""
+    return F.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+def _enlarge(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
+    """Interpolate between pixels."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear")
+
+
 def _blockwise(
-    pool: Callable[[Tensor, int], Tensor], x: Float[Tensor, "n c h w"], downsample: Int[Tensor, " n"]
+    pool: Callable[[Tensor, int], Tensor],
+    x: Float[Tensor, "n c h w"],
+    downsample: Int[Tensor, " n"],
+    spread: Callable[[Tensor, int], Tensor] = _repeat,
 ) -> Float[Tensor, "n c h w"]:
     """Pool each image over blocks of its own factor and spread the values over the blocks.
 
@@ -193,15 +232,10 @@ def _blockwise(
         pooled.append(pool(pooled[-1], 2))
     result = pooled[-1]
     for index in reversed(range(len(pooled) - 1)):
-        result = torch.where((downsample > index).view(-1, 1, 1, 1), _upsample(result, 2), pooled[index])
+        result = torch.where((downsample > index).view(-1, 1, 1, 1), spread(result, 2), pooled[index])
     return result
 
 
 def _factors(size: int) -> list[tuple[int, int]]:
     """Index and value of the factors above 1 that divide an image's side; each is twice the one before."""
     return [(index, factor) for index, factor in enumerate(FACTORS) if factor > 1 and size % factor == 0]
-
-
-def _upsample(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
-    """Repeat each pixel factor x factor times."""
-    return F.interpolate(x, scale_factor=factor, mode="nearest")
