@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camnet import metrics
+from camnet import metrics, texture
 from camnet.decorruptor import Decorruptor
 from camnet.degraded import Degraded
 from camnet.distance import Distance
@@ -73,8 +73,10 @@ def observe(
         "residual": metrics.residual(degraded, samples),
         "real": metrics.pooled(distance.random, x),
         "made": metrics.pooled(distance.random, samples[:, 0]),
-        "real_power": metrics.power(x),
-        "made_power": metrics.power(samples[:, 0]),
+        "real_power": texture.power(x),
+        "made_power": texture.power(samples[:, 0]),
+        "real_steps": texture.steps(x),
+        "made_steps": texture.steps(samples[:, 0]),
     }
     return {name: value.double() for name, value in noted.items()}
 
@@ -97,10 +99,11 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         "feature_diversity": seen["apart"].mean(),
         "weighted_variance": metrics.weighted_variance(seen["distance"], seen["from_mean"], sigma),
         "hue_share": seen["hue"].sum() / seen["change"].sum().clamp(min=1e-12),
+        "seam_ratio": texture.seam_ratio(seen["real_steps"], seen["made_steps"]),
         "residual": seen["residual"].amax(),
     }
     if len(best) >= FRECHET_IMAGES:
         result["frechet_distance"] = metrics.frechet_distance(seen["real"], seen["made"])
-        result["power_ratio"] = metrics.power_ratio(seen["real_power"], seen["made_power"])
-        result["detail_ratio"] = metrics.detail_ratio(seen["real_power"], seen["made_power"])
+        result["power_ratio"] = texture.power_ratio(seen["real_power"], seen["made_power"])
+        result["detail_ratio"] = texture.detail_ratio(seen["real_power"], seen["made_power"])
     return result

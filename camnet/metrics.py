@@ -24,9 +24,6 @@ COVERED = 0.5
 BANDWIDTH = 0.5
 """Sigma of `weighted_variance`, as a share of the plain fill's mean distance."""
 
-NO_POWER = 1e-3
-"""Share of the mean power below which true images count as having none (`power_ratio`, `detail_ratio`)."""
-
 
 def psnr(samples: Float[Tensor, "n k 3 h w"], x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
     """Peak signal-to-noise ratio over the whole image, -10 log10(mean squared error), in dB; at most 100."""
@@ -163,41 +160,6 @@ def frechet_distance(real: Float[Tensor, "n d"], made: Float[Tensor, "m d"]) -> 
     metric.update(real.double(), real=True)
     metric.update(made.double(), real=False)
     return metric.compute().clamp(min=0)  # the clamp mends rounding alone
-
-
-def power(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
-    """Power of each image at each spatial frequency, |F(x)|^2, mean of the channels; the constant is left out."""
-    return torch.fft.rfft2(x).abs().square().mean(dim=1).flatten(1)[:, 1:]
-
-
-def power_ratio(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, ""]:
-    """How many times the power of true images the restorations have, at the frequency where it is most.
-
-    About 1 where textures are real; below, a blur does not lower it. A pattern such as stripes or dots stands out
-    tenfold where distances and PSNR hardly see it. Where true images have next to no power, a thousandth of their mean
-    power counts.
-
-    Args:
-        real: `power` of true images.
-        made: `power` of restorations.
-    """
-    return _power_ratios(real, made).amax()
-
-
-def detail_ratio(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, ""]:
-    """The same ratio, geometric mean of all frequencies: how much of the truth's texture there is.
-
-    About 1 where textures are real; a blur lowers it, and a pattern at few frequencies hardly raises it. Most
-    frequencies are high: halving the detail finer than four pixels, and nothing else, gives about 0.6.
-    """
-    return _power_ratios(real, made).log().mean().exp()
-
-
-def _power_ratios(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, " f"]:
-    """Mean power of restorations over that of true images, frequency by frequency, in (0, inf)."""
-    truth = real.mean(dim=0)
-    least = (NO_POWER * truth.mean()).clamp(min=1e-12)  # flat images have none at all
-    return made.mean(dim=0).clamp(min=NO_POWER * least) / truth.clamp(min=least)
 
 
 class _AsGiven(nn.Module):

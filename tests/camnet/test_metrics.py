@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from camnet import metrics
 from camnet.distance import Distance
@@ -235,56 +234,3 @@ def test_frechet_distance_is_its_formula():
     slow = ((real.mean(0) - made.mean(0)) ** 2).sum() + np.trace(c) + np.trace(other) - 2 * cross
     found = metrics.frechet_distance(torch.from_numpy(real), torch.from_numpy(made))
     assert found.item() == pytest.approx(slow)
-
-
-def test_power_is_that_of_each_frequency():
-    x = torch.zeros(1, 3, 8, 8)
-    x[:, :, :, ::2] = 1  # the constant, and stripes of one pixel
-    found = metrics.power(x)[0]
-    assert found.argmax() == 3  # the highest of the frequencies across: (0, 4), without the constant
-    assert found[3] == 32**2
-    assert found.sum() == 32**2
-    assert metrics.power(x + 0.25).sum() == pytest.approx(32**2)
-
-
-def test_faint_stripes_have_many_times_the_power_of_photographs_there():
-    x = images(50, seed=3)
-    smooth = F.avg_pool2d(x, 5, stride=1, padding=2)
-    stripes = 0.02 * (torch.arange(x.shape[-1]) % 2).sub(0.5)
-    real = metrics.power(smooth)
-    assert metrics.power_ratio(real, real).item() == pytest.approx(1)
-    assert metrics.power_ratio(real, metrics.power(0.5 * smooth)).item() == pytest.approx(0.25)  # a blur is no pattern
-    assert metrics.psnr((smooth + stripes).unsqueeze(1), smooth).mean().item() > 39
-    assert metrics.power_ratio(real, metrics.power(smooth + stripes)).item() > 3
-
-
-def test_a_blur_has_less_detail_and_stripes_hardly_more():
-    random = torch.Generator().manual_seed(0)
-    sharp = torch.rand(200, 3, 32, 32, generator=random)
-    real = metrics.power(sharp)
-    blurred = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)
-    assert metrics.detail_ratio(real, real).item() == pytest.approx(1)
-    assert metrics.detail_ratio(real, metrics.power(0.5 * sharp)).item() == pytest.approx(0.25)
-    assert metrics.detail_ratio(real, metrics.power(blurred)).item() < 0.2
-    stripes = torch.zeros(1, 3, 32, 32)
-    stripes[..., ::2] = 0.5
-    striped = metrics.power(sharp + stripes)
-    assert metrics.power_ratio(real, striped) > 10
-    assert metrics.detail_ratio(real, striped).item() == pytest.approx(1, abs=0.02)
-
-
-def test_half_of_the_fine_detail_is_what_the_docstring_says():
-    sharp = torch.rand(200, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    spectrum = torch.fft.rfft2(sharp)
-    across, down = torch.fft.rfftfreq(32)[None], torch.fft.fftfreq(32).abs()[:, None]
-    halved = torch.where(torch.maximum(across, down) > 0.25, spectrum * 0.5**0.5, spectrum)
-    found = metrics.detail_ratio(metrics.power(sharp), metrics.power(torch.fft.irfft2(halved, s=(32, 32))))
-    assert found.item() == pytest.approx(0.6, abs=0.02)
-
-
-def test_power_where_there_is_none_to_compare_with_is_finite():
-    flat = torch.full((2, 3, 8, 8), 0.5)
-    flat[0, :, :4] = 0.25
-    power = metrics.power(flat)
-    assert metrics.power_ratio(power, power).item() == pytest.approx(1)
-    assert 0 < metrics.detail_ratio(power, power) <= 1

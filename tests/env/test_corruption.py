@@ -145,6 +145,47 @@ def test_the_gradient_is_finite_and_none_where_all_is_kept(kind):
         assert restored.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize(("factor", "side"), [(2, 4), (3, 8)])
+@pytest.mark.parametrize("gray", [False, True])
+def test_what_was_kept_is_put_back_without_borders_between_blocks(factor, side, gray):
+    ramp = torch.linspace(0.2, 0.8, 32).expand(2, 3, 32, 32)
+    step = ramp[0, 0, 0, 1] - ramp[0, 0, 0, 0]
+    result = make_consistent(torch.full_like(ramp, 0.5), corrupt(ramp, action(2, factor, gray)))
+    steps = result.diff(dim=3)[..., side:-side]  # but for the outermost blocks, which know one neighbor only
+    assert steps.max() < 1.7 * step  # a constant a block would step by `side` times as much at the borders
+    assert steps.min() > 0.3 * step
+
+
+def test_one_glaring_pixel_does_not_take_the_contrast_of_its_block():
+    checkered = 0.5 + 0.2 * (torch.arange(64) % 2 - 0.5).view(1, 1, 8, 8).expand(1, 3, 8, 8)
+    glaring = checkered.clone()
+    glaring[..., 3, 3] = 3.0
+    corrupted = corrupt(checkered, action(1, 3, grid=1))
+    result = make_consistent(glaring, corrupted)
+    assert result.max() > 0.95
+    assert corrupted.residual(result).max() <= 1e-6
+    assert (result[..., 6:, :].std() / checkered[..., 6:, :].std() - 1).abs() < 0.2
+
+
+def test_a_restoration_is_made_consistent_by_itself_whatever_its_batch():
+    a = one_of_each_mix(each=1)
+    x = images(len(a))
+    restored = wild(x, "near")
+    together = make_consistent(restored, corrupt(x, a))
+    for i in range(len(a)):
+        alone = make_consistent(restored[i : i + 1], corrupt(x[i : i + 1], a.select(torch.tensor([i]))))
+        assert torch.allclose(alone, together[i : i + 1], rtol=0, atol=1e-6)
+
+
+def test_images_of_odd_size_have_no_blocks():
+    x, a = images(2, size=15), action(2, 4, masked=True, grid=5)
+    corrupted = corrupt(x, a)
+    result = make_consistent(wild(x, "noise"), corrupted)
+    visible = ~corrupted.hidden.bool().expand_as(x)
+    assert (~visible).any()
+    assert torch.equal(result[visible], x[visible])
+
+
 @pytest.mark.parametrize(("grid", "size"), [(3, 16), (5, 16), (7, 24)])
 def test_a_grid_that_does_not_divide_the_image_is_refused(grid, size):
     with pytest.raises(ValueError, match="does not divide"):

@@ -1,0 +1,88 @@
+"""Patterns, blur and borders of blocks: planted, and found."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from camnet import texture
+from camnet.metrics import psnr
+
+
+def test_power_is_that_of_each_frequency():
+    x = torch.zeros(1, 3, 8, 8)
+    x[:, :, :, ::2] = 1  # the constant, and stripes of one pixel
+    found = texture.power(x)[0]
+    assert found.argmax() == 3  # the highest of the frequencies across: (0, 4), without the constant
+    assert found[3] == 32**2
+    assert found.sum() == 32**2
+    assert texture.power(x + 0.25).sum() == pytest.approx(32**2)
+
+
+def test_faint_stripes_have_many_times_the_power_of_photographs_there():
+    x = torch.rand(50, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    smooth = F.avg_pool2d(x, 5, stride=1, padding=2)
+    stripes = 0.02 * (torch.arange(x.shape[-1]) % 2).sub(0.5)
+    real = texture.power(smooth)
+    assert texture.power_ratio(real, real).item() == pytest.approx(1)
+    assert texture.power_ratio(real, texture.power(0.5 * smooth)).item() == pytest.approx(0.25)  # a blur is no pattern
+    assert psnr((smooth + stripes).unsqueeze(1), smooth).mean().item() > 39
+    assert texture.power_ratio(real, texture.power(smooth + stripes)).item() > 3
+
+
+def test_a_blur_has_less_detail_and_stripes_hardly_more():
+    random = torch.Generator().manual_seed(0)
+    sharp = torch.rand(200, 3, 32, 32, generator=random)
+    real = texture.power(sharp)
+    blurred = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)
+    assert texture.detail_ratio(real, real).item() == pytest.approx(1)
+    assert texture.detail_ratio(real, texture.power(0.5 * sharp)).item() == pytest.approx(0.25)
+    assert texture.detail_ratio(real, texture.power(blurred)).item() < 0.2
+    stripes = torch.zeros(1, 3, 32, 32)
+    stripes[..., ::2] = 0.5
+    striped = texture.power(sharp + stripes)
+    assert texture.power_ratio(real, striped) > 10
+    assert texture.detail_ratio(real, striped).item() == pytest.approx(1, abs=0.02)
+
+
+def test_half_of_the_fine_detail_is_what_the_docstring_says():
+    sharp = torch.rand(200, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.fft.rfft2(sharp)
+    across, down = torch.fft.rfftfreq(32)[None], torch.fft.fftfreq(32).abs()[:, None]
+    halved = torch.where(torch.maximum(across, down) > 0.25, spectrum * 0.5**0.5, spectrum)
+    found = texture.detail_ratio(texture.power(sharp), texture.power(torch.fft.irfft2(halved, s=(32, 32))))
+    assert found.item() == pytest.approx(0.6, abs=0.02)
+
+
+def test_power_where_there_is_none_to_compare_with_is_finite():
+    flat = torch.full((2, 3, 8, 8), 0.5)
+    flat[0, :, :4] = 0.25
+    power = texture.power(flat)
+    assert texture.power_ratio(power, power).item() == pytest.approx(1)
+    assert 0 < texture.detail_ratio(power, power) <= 1
+
+
+@pytest.mark.parametrize("side", texture.BLOCKS)
+def test_borders_of_blocks_stand_out_whatever_their_side(side):
+    x = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    constants = torch.rand(20, 3, 32 // side, 32 // side, generator=torch.Generator().manual_seed(1))
+    blocky = x + 0.5 * constants.repeat_interleave(side, 2).repeat_interleave(side, 3)
+    real = texture.steps(x)
+    assert texture.seam_ratio(real, real).item() == pytest.approx(1)
+    assert texture.seam_ratio(real, texture.steps(0.5 * x)).item() == pytest.approx(1)  # a faint image has no borders
+    assert texture.seam_ratio(real, texture.steps(blocky)).item() > 1.08
+    assert texture.seam_ratio(texture.steps(blocky), texture.steps(blocky)).item() == pytest.approx(1)
+
+
+def test_a_seam_ratio_is_that_of_the_steps_across_the_borders():
+    x = torch.zeros(1, 3, 4, 4)
+    x[..., 0], x[..., 2:] = 0.1, 0.4  # across: 0.1, 0.4, 0; down: none
+    assert texture.steps(x)[0].tolist() == pytest.approx([0.05, 0.2, 0.0])
+    even = torch.ones(1, 3)
+    assert texture.seam_ratio(even, texture.steps(x)).item() == pytest.approx(0.2 / 0.025)
+
+
+def test_flat_images_have_no_seams_and_tiny_ones_no_blocks():
+    flat = texture.steps(torch.full((2, 3, 8, 8), 0.5))
+    assert texture.seam_ratio(flat, flat).item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="no border"):
+        texture.seam_ratio(flat[:, :2], flat[:, :2])
