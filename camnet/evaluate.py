@@ -1,4 +1,7 @@
-"""Measure a frozen generator: `python -m camnet.evaluate --generator digits`. Writes figures, a table and a sheet."""
+"""Measure a frozen generator: `python -m camnet.evaluate --generator digits`. Writes figures, a table and a sheet.
+
+What is interrupted goes on by the same command: rows are kept as they come.
+"""
 
 import json
 import shlex
@@ -9,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from camnet import sheet
+from camnet import sheet, unfinished
 from camnet.evaluation import Evaluation, prepare
 from camnet.table import COLUMNS, Figures, table
 from configs.errors import as_program
@@ -20,11 +23,10 @@ from training.atomic import explained, write_atomically
 from training.provenance import provenance
 
 
-def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]], argv: list[str]) -> dict[str, Any]:
-    """What is written as figures.json."""
+def settings_of(evaluation: Evaluation) -> dict[str, Any]:
+    """What the figures depend on, but for the code and the machine."""
     config = evaluation.config
     return {
-        "command": command_of(argv),
         "split": config.split,
         "images": len(evaluation.x),
         "k": config.k,
@@ -39,6 +41,14 @@ def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]]
             name: {"weights_sha256": operator.sha256(), "trained_by": operator.card.get("command")}
             for name, operator in evaluation.operators.items()
         },
+    }
+
+
+def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]], argv: list[str]) -> dict[str, Any]:
+    """What is written as figures.json."""
+    return {
+        "command": command_of(argv),
+        **settings_of(evaluation),
         "cases": measured,
         "provenance": provenance(),
     }
@@ -73,22 +83,30 @@ def main(argv: list[str]) -> None:
     evaluation = prepare(config, device.resolve(config.device))
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    measured: dict[str, dict[str, Figures]] = {}
+    code = provenance()
+    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "dirty", "versions", "device")}
+    rows = unfinished.kept(config.out, made_by)
+    if rows:
+        print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")
+    measured: unfinished.Rows = {}  # what this command asks for: other --cases may have been measured before
     blocks = []
     with tqdm(total=sum(len(able) for _, able in evaluation.cases.values()), desc="measuring", leave=False) as bar:
-        for case, who, values, block in evaluation.measure():
+        for case, who, values, block in evaluation.measure(rows):
+            rows.setdefault(case, {})[who] = values
+            unfinished.keep(config.out, made_by, rows)
             measured.setdefault(case, {})[who] = values
             blocks.append(block)
             bar.update()
-    rows = table(measured)
+    shown = table(measured)
     write_atomically(
         config.out / "figures.json", (json.dumps(report(evaluation, measured, argv), indent=2) + "\n").encode()
     )
-    write_atomically(config.out / "table.md", page(evaluation, rows, argv).encode())
+    write_atomically(config.out / "table.md", page(evaluation, shown, argv).encode())
     sheet.draw(blocks, max(2, len(evaluation.operators)), config.out / "sheet.png")
-    print(f"{len(evaluation.x)} {config.split} images, K = {config.k}, d: {evaluation.distance.name}\n\n{rows}")
+    unfinished.clear(config.out)
+    print(f"{len(evaluation.x)} {config.split} images, K = {config.k}, d: {evaluation.distance.name}\n\n{shown}")
     print(f"{config.out}: figures.json, table.md (with what the columns mean), sheet.png")
 
 
 if __name__ == "__main__":
-    as_program("camnet.evaluate", main, "nothing was written")
+    as_program("camnet.evaluate", main, "the rows measured so far are kept, and the same command goes on")

@@ -58,14 +58,18 @@ class Evaluation:
         """What draws a case's codes: equally seeded for every generator."""
         return generator_at(self.config.seed, 0, f"codes {name}", self.x.device)
 
-    def measure(self) -> Iterator[tuple[str, str, Figures, sheet.Block]]:
-        """Case, generator, figures and a block of the sheet, one generator of one case after another."""
+    def measure(self, before: Mapping[str, Mapping[str, Figures]]) -> Iterator[tuple[str, str, Figures, sheet.Block]]:
+        """Case, generator, figures and a block of the sheet, one generator of one case after another.
+
+        Args:
+            before: Figures that are there already, by case and generator; they are not measured again.
+        """
         config = self.config
         for name, (_, able) in self.cases.items():
             degraded = self.degraded(name)
             for who in able:
                 operator = self.operators[who]
-                measured = figures(
+                measured = before.get(name, {}).get(who) or figures(
                     operator, self.distance, self.x, degraded, config.k, self.codes(name), batch=config.batch
                 )
                 title = f"{name} · {who}" if len(self.operators) > 1 else name

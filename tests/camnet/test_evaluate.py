@@ -6,8 +6,9 @@ import matplotlib.image
 import pytest
 import torch
 
-from camnet import evaluate, frozen
+from camnet import evaluate, evaluation, frozen, unfinished
 from camnet.evaluation import load_operators
+from camnet.figures import figures
 from camnet.table import COLUMNS
 from configs.errors import UsageError
 from configs.evaluation import EvaluationConfig
@@ -76,6 +77,52 @@ def test_a_fill_is_measured_beside_the_generator(weights, tmp_path):
     (rows,) = json.loads((out / "figures.json").read_text())["cases"].values()
     assert rows["mean"]["best_distance"] == rows["mean"]["plain_distance"] == rows["one"]["plain_distance"]
     assert rows["mean"]["diversity"] == rows["mean"]["feature_diversity"] == rows["mean"]["coverage"] == 0
+
+
+def test_an_interrupted_evaluation_goes_on_by_the_same_command(weights, tmp_path, monkeypatch, capsys):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    argv = ["--generator", weights("one"), "--against", weights("other", seed=1), "--images", "6", "--k", "2"]
+    argv += ["--cases", "colorization", "inpainting 50 %"]
+    evaluate.main([*argv, "--out", str(whole)])
+    measured = []
+
+    def interrupted(*arguments, **settings):
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        measured.append(figures(*arguments, **settings))
+        return measured[-1]
+
+    monkeypatch.setattr(evaluation, "figures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main([*argv, "--out", str(out)])
+    assert not (out / "figures.json").exists()
+    rest = []
+    monkeypatch.setattr(evaluation, "figures", lambda *a, **s: rest.append(1) or figures(*a, **s))
+    evaluate.main([*argv, "--out", str(out)])
+    assert len(rest) == 1  # three of the four rows were there
+    assert "goes on after 3 rows" in capsys.readouterr().out
+    found, expected = (json.loads((folder / "figures.json").read_text())["cases"] for folder in (out, whole))
+    assert found == expected
+    assert [list(rows) for rows in found.values()] == [["one", "other"]] * 2
+    assert sorted(path.name for path in out.iterdir()) == ["figures.json", "sheet.png", "table.md"]
+
+
+@pytest.mark.parametrize("change", [["--seed", "1"], ["--k", "3"], ["--images", "5"], ["--against", "noise"]])
+def test_rows_of_other_settings_are_measured_anew(weights, tmp_path, monkeypatch, capsys, change):
+    argv = ["--generator", weights("one"), "--cases", "colorization", "--images", "6", "--k", "2"]
+    argv += ["--out", str(tmp_path / "out")]
+    monkeypatch.setattr(unfinished, "clear", lambda folder: None)  # as if it had been interrupted at the very end
+    evaluate.main(argv)
+    evaluate.main([*argv, *change])
+    assert "goes on" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": {}}', "\x80"])
+def test_damaged_rows_are_measured_anew(tmp_path, content):
+    unfinished.keep(tmp_path, {"seed": 0}, {"a case": {"one": {"best_distance": 0.5}}})
+    assert unfinished.kept(tmp_path, {"seed": 0}) == {"a case": {"one": {"best_distance": 0.5}}}
+    unfinished.file_in(tmp_path).write_bytes(content.encode("latin-1"))
+    assert unfinished.kept(tmp_path, {"seed": 0}) == {}
 
 
 def test_the_folder_is_named_after_the_generator():
