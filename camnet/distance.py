@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from camnet.spectrum import amplitudes, octaves
 from training.seeding import generator_at
 
 WIDTH = 16
@@ -75,9 +76,11 @@ class RandomFeatures(nn.Module):
 class Distance(nn.Module):
     """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weighted terms of a - b.
 
-    The pixel term is mean |a - b|. The grid term is mean |fold(a - b)| (`folded`), for images of at least 4 x 4 tiles:
-    features of any kind prefer a texture of the right energy to a flat fill, and dots or stripes at fixed places are
-    the cheapest one; this is what they cost.
+    The pixel term is mean |a - b|. The texture term is the difference of local amplitudes (`spectrum.amplitudes`),
+    summed over frequencies and octaves, mean of places and colors: without it whatever cannot be known is best left
+    blurred, since a texture elsewhere than the truth's is farther from it than none. The grid term is mean
+    |fold(a - b)| (`folded`), for images of at least 4 x 4 tiles: features of any kind prefer a texture of the right
+    energy to a flat fill, and dots or stripes at fixed places are the cheapest one; this is what they cost.
     """
 
     def __init__(
@@ -86,10 +89,11 @@ class Distance(nn.Module):
         pixel_weight: float,
         extra: Sequence[Features] = (),
         grid_weight: float = 0.0,
+        texture_weight: float = 0.0,
     ) -> None:
-        """Compare by random features calibrated on `images`, by `extra` features, by pixels and by repetition."""
+        """Compare by random features calibrated on `images`, by `extra` features, pixels, repetition and texture."""
         super().__init__()
-        self.pixel_weight, self.grid_weight = pixel_weight, grid_weight
+        self.pixel_weight, self.grid_weight, self.texture_weight = pixel_weight, grid_weight, texture_weight
         self.random = RandomFeatures(images)
         self.extra = list(extra)
 
@@ -98,11 +102,13 @@ class Distance(nn.Module):
         """What stands beside every figure: `random-relu16+l1`; `8 l1` for a pixel term of weight 8."""
         pixels = "l1" if self.pixel_weight == 1 else f"{self.pixel_weight:g} l1"
         grid = [f"{self.grid_weight:g} grid"] if self.grid_weight else []
-        return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid])
+        texture = [f"{self.texture_weight:g} texture"] if self.texture_weight else []
+        return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid, *texture])
 
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """What the distance compares: pixels, then feature maps."""
-        return [x, *self.random(x), *(part for features in self.extra for part in features(x))]
+        """What the distance compares: pixels, then amplitudes where they count, then feature maps."""
+        texture = amplitudes(x) if self.texture_weight else []
+        return [x, *texture, *self.random(x), *(part for features in self.extra for part in features(x))]
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
         """Distance of images given by their features; broadcasts over leading rows of equal count."""
@@ -117,7 +123,10 @@ class Distance(nn.Module):
         terms = [self.pixel_weight * difference.abs().mean(dim=1)]
         if self._is_tiled(difference):
             terms.append(self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))[:, None, None])
-        return terms + [(p - q).square().sum(dim=1) for p, q in zip(a[1:], b[1:], strict=True)]
+        maps = 1 + self._octaves(difference)
+        weight = self.texture_weight / difference.shape[1]
+        terms += [weight * (p - q).abs().sum(dim=1) for p, q in zip(a[1:maps], b[1:maps], strict=True)]
+        return terms + [(p - q).square().sum(dim=1) for p, q in zip(a[maps:], b[maps:], strict=True)]
 
     def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
         """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
@@ -129,11 +138,14 @@ class Distance(nn.Module):
             features: Of n * k images; rows i k to i k + k - 1 are of a kind.
             k: At least 2.
         """
-        pixels, *maps = (f.unflatten(0, (-1, k)) for f in features)
+        pixels, *others = (f.unflatten(0, (-1, k)) for f in features)
         total = self.pixel_weight * _apart(pixels)
+        textures = self._octaves(features[0])
+        for f in others[:textures]:
+            total = total + self.texture_weight * f.shape[2] / pixels.shape[2] * _apart(f)
         if self._is_tiled(features[0]):
             total = total + self.grid_weight * _apart(folded(features[0]).unflatten(0, (-1, k)))
-        for f in maps:
+        for f in others[textures:]:
             f = f - f.mean(dim=1, keepdim=True)  # the same sum with less rounding: |sum f_i| is then 0
             total = total + k * f.square().sum(dim=(1, 2)).mean(dim=(1, 2))
         return total * 2 / (k * (k - 1))
@@ -141,6 +153,10 @@ class Distance(nn.Module):
     def forward(self, a: Float[Tensor, "n 3 r r"], b: Float[Tensor, "n 3 r r"]) -> Float[Tensor, " n"]:
         """Distance of each pair of images."""
         return self.between(self.features(a), self.features(b))
+
+    def _octaves(self, x: Tensor) -> int:
+        """How many maps of amplitudes follow the pixels."""
+        return octaves(x.shape[-1]) if self.texture_weight else 0
 
     def _is_tiled(self, x: Tensor) -> bool:
         """Whether repetition counts: few tiles do not cancel."""

@@ -46,7 +46,11 @@ class Trainer:
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
-            images.spread(CALIBRATION_IMAGES), config.pixel_weight, added(config, images), config.grid_weight
+            images.spread(CALIBRATION_IMAGES),
+            config.pixel_weight,
+            added(config, images),
+            config.grid_weight,
+            config.texture_weight,
         )
         fits = "layout" in config.generator.tasks and images.layouts is None
         self.palette = (

@@ -142,6 +142,9 @@ class CamnetConfig:
     """Weight of the pixel L1 term beside the perceptual features in the distance."""
     grid_weight: float = 0.0
     """Weight of what repeats every 4 pixels in the difference: keeps dots and stripes out of restorations."""
+    texture_weight: float = 0.0
+    """Weight of local amplitudes, frequency by frequency: how strong a texture is, not where its light and dark pixels
+    lie. Without it what cannot be known is restored as a blur; too much of it paints texture for its own sake."""
     amp: bool = False
     """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
     compile: bool = False
@@ -199,6 +202,7 @@ class CamnetConfig:
         require_range("learning-rate", self.learning_rate, 0, 1)
         require_range("pixel-weight", self.pixel_weight, 0, 100)
         require_range("grid-weight", self.grid_weight, 0, 1000)
+        require_range("texture-weight", self.texture_weight, 0, 1000)
         require_range("log-every", self.log_every, 1, 1e9)
         require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)

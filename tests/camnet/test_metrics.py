@@ -96,8 +96,9 @@ def test_the_best_in_places_puts_halves_together(distance, x):
     assert (metrics.best_in_places(distance, seen, truth, 2) < 0.4 * best).all()  # what is near the seam sees both
 
 
-def test_the_distance_among_samples_is_the_mean_over_pairs(distance, samples):
-    distance.grid_weight = 3.0
+@pytest.mark.parametrize("texture", [0.0, 2.0])
+def test_the_distance_among_samples_is_the_mean_over_pairs(distance, samples, texture):
+    distance.grid_weight, distance.texture_weight = 3.0, texture
     found = distance.among(distance.features(samples.flatten(0, 1)), K)
     pairs = [(a, b) for a in range(K) for b in range(a)]
     slow = torch.stack([distance(samples[:, a], samples[:, b]) for a, b in pairs]).mean(dim=0)

@@ -1,0 +1,57 @@
+"""Local spectra: how much there is of each frequency in each place, wherever its light and its dark pixels lie.
+
+What a corruption deletes without a trace can only be guessed, and under any distance that compares place by place the
+best guess is a blur: a texture that is elsewhere costs twice. Amplitudes know no place within their window, so they ask
+for a texture of the right strength; and they ask frequency by frequency, or the cheapest texture would do, stripes of
+one pixel (docs/log.md, "Texture").
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+SIDE = 4
+"""Side in pixels of the windows of the discrete cosine transform; they overlap by half."""
+OCTAVES = 2
+"""How many times: on the image, then on the image at half its resolution."""
+FLOOR = 1e-5
+"""Added to powers: below about 0.003 of a pixel value amplitudes cease to matter, and the root has a gradient at 0."""
+
+
+def octaves(size: int) -> int:
+    """How many octaves an image of that side is compared in: those of at least 8 x 8 pixels."""
+    return sum(size // 2**octave >= 2 * SIDE for octave in range(OCTAVES))
+
+
+def amplitudes(x: Float[Tensor, "n c h h"]) -> list[Float[Tensor, "n _ _ _"]]:
+    """Amplitude of each frequency but the constant, in windows of 6 x 6 pixels, octave by octave.
+
+    sqrt(mean of the squared coefficients of four neighboring 4 x 4 windows + FLOOR), in pixel values: the squares of
+    the 15 frequencies sum to the variance within the windows.
+
+    Returns:
+        For each of the `octaves` of the image's side (n, 15 c, p, p), p a quarter of the octave's side; channel by
+        channel, every one with its frequencies.
+    """
+    result, filters = [], _COSINES.to(x.device, x.dtype, non_blocking=True)  # else the host would wait for the copy
+    for _ in range(octaves(x.shape[-1])):
+        planes = x.flatten(0, 1).unsqueeze(1)
+        power = F.avg_pool2d(F.conv2d(planes, filters, stride=SIDE // 2).square(), 2, ceil_mode=True)
+        result.append((power + FLOOR).sqrt().unflatten(0, x.shape[:2]).flatten(1, 2))
+        x = F.avg_pool2d(x, 2)
+    return result
+
+
+def _cosines() -> Float[Tensor, "15 1 4 4"]:
+    """The two-dimensional DCT-II of a window without its constant, scaled so that squares sum to the variance."""
+    place, frequency = torch.arange(SIDE), torch.arange(SIDE).unsqueeze(1)
+    one = torch.cos((2 * place + 1) * frequency * math.pi / (2 * SIDE)) * math.sqrt(2 / SIDE)
+    one[0] /= math.sqrt(2)
+    both = torch.einsum("ai,bj->abij", one, one).reshape(SIDE**2, 1, SIDE, SIDE)
+    return both[1:] / SIDE
+
+
+_COSINES = _cosines()
