@@ -380,6 +380,7 @@ ALL_TASKS = GeneratorConfig(
             pure=0.4,
             flip=True,
             grid_weight=10.0,
+            texture_weight=5.0,
             amp=True,
         ),
     ],
