@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
     rows = unfinished.kept(config.out, made_by)
     if rows:
         print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")
-    measured: unfinished.Rows = {}  # what this command asks for: other --cases may have been measured before
+    measured: unfinished.Measured = {}  # what this command asks for: other --cases may have been measured before
     blocks = []
     with tqdm(total=sum(len(able) for _, able in evaluation.cases.values()), desc="measuring", leave=False) as bar:
         for case, who, values, block in evaluation.measure(rows):

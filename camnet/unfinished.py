@@ -8,7 +8,7 @@ from typing import Any
 from camnet.table import Figures
 from training.atomic import write_atomically
 
-Rows = dict[str, dict[str, Figures]]
+Measured = dict[str, dict[str, Figures]]
 """Figures by case and generator."""
 
 
@@ -17,12 +17,12 @@ def file_in(folder: Path) -> Path:
     return folder / "unfinished.json"
 
 
-def keep(folder: Path, made_by: Mapping[str, Any], rows: Rows) -> None:
+def keep(folder: Path, made_by: Mapping[str, Any], rows: Measured) -> None:
     """Keep the rows measured so far, with what they were made by."""
     write_atomically(file_in(folder), (json.dumps({"made_by": made_by, "rows": rows}, indent=2) + "\n").encode())
 
 
-def kept(folder: Path, made_by: Mapping[str, Any]) -> Rows:
+def kept(folder: Path, made_by: Mapping[str, Any]) -> Measured:
     """The rows that were measured before; none where something else made them, or the file is damaged.
 
     Args:
