@@ -1,24 +1,27 @@
 """What conditional IMLE buys: a trained CAMNet against plain regression (one candidate a module, m = 1).
 
-Trains two controls with the generator's own configuration and m = 1: one for as many gradient steps, one for as many
-minutes (its card says how many). Then measures all three on the test images, K = 16 restorations each, on the same
-degraded images. Controls are kept in runs/, so the same command goes on.
+Trains two controls by the command in the generator's card, with m = 1: one for as many gradient steps, one for as many
+minutes. Where that training began with other weights (--start), so do the controls: what is compared is the last
+training, and the card's `before` tells what both had behind them. Then measures all three on the test images, K = 16
+restorations each, on the same degraded images. Controls are kept in runs/, so the same command goes on.
 
-    python benchmarks/camnet_against_regression.py --config configs/camnet_cifar10.yaml --threads 1
+    python benchmarks/camnet_against_regression.py --generator runs/cifar10.safetensors --threads 1
 
 Equal minutes mean equal compute only on an equally busy machine: train the controls as the generator was trained.
 """
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from camnet import evaluate, train
+from camnet import evaluate, frozen, train
 from configs.camnet import CamnetConfig
 from configs.reading import read
 
@@ -29,18 +32,20 @@ FOREVER = 10**9
 def main() -> None:
     """Train the controls if need be, measure, print the table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="the generator's configuration; its --out must be trained")
-    parser.add_argument("--out", type=Path, help="where the generator lies, if not where the configuration says")
+    parser.add_argument("--generator", type=Path, required=True, help="the .safetensors file of the trained generator")
+    parser.add_argument("--start", help="the weights that its training began with, if they have moved since")
     parser.add_argument("--data-root", default="data", help="folder of the image set")
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--threads", type=int, default=1, help="threads, as the generator was trained")
     parser.add_argument("--only", choices=("steps", "time"), help="only train this control")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    own = ["--config", options.config, "--data.root", options.data_root]
-    config = read(CamnetConfig, own, prog="camnet", description="")
-    weights = options.out or config.out
+    weights = options.generator
     card = json.loads(weights.with_suffix(".json").read_text())
+    own = [*shlex.split(card["command"])[3:], "--data.root", options.data_root]
+    own += ["--start", options.start] if options.start else []
+    config = read(CamnetConfig, own, prog="camnet.train", description="")
+    require_start(config.start, card)
     lengths = {
         "steps": ["--steps", str(card["steps"]), "--max-minutes", "0"],
         "time": ["--steps", str(FOREVER), "--max-minutes", str(card["seconds"] / 60)],
@@ -48,9 +53,9 @@ def main() -> None:
     controls = {}
     for name, length in lengths.items():
         controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")
-        if options.only in (None, name) and not controls[name].exists():
+        if options.only in (None, name):
             ones = ["--candidates", *("1" for _ in config.candidates)]
-            train.main([*own, *length, *ones, "--out", str(controls[name])])
+            train_once([*own, *length, *ones, "--out", str(controls[name])], controls[name])
     if options.only:
         return
     out = Path(f"runs/{weights.stem}_against_regression")
@@ -59,6 +64,27 @@ def main() -> None:
     shared += ["--amp", str(config.amp)]
     evaluate.main(["--generator", str(weights), *against, *shared])
     print(json.dumps(ratios(out, weights.stem)))
+
+
+def require_start(start: str, card: dict[str, Any]) -> None:
+    """Refuse controls that would begin with other weights than the generator did."""
+    wanted = card["before"].get("file_sha256") if card["before"] else None
+    if start and frozen.load(start, torch.device("cpu"), flag="--start").card["file_sha256"] != wanted:
+        raise SystemExit(
+            f"--start {start}: not the weights that this training began with (SHA-256 {wanted}); give their file"
+        )
+
+
+def train_once(argv: list[str], out: Path) -> None:
+    """Train a control, or keep the one that the same command has made."""
+    card = out.with_suffix(".json")
+    if (
+        out.exists()
+        and card.exists()
+        and json.loads(card.read_text())["command"] == f"python -m camnet.train {shlex.join(argv)}"
+    ):
+        return
+    train.main(argv)
 
 
 def ratios(out: Path, generator: str) -> dict[str, float]:

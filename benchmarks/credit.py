@@ -249,7 +249,7 @@ def main() -> None:
     figures |= print_steps(steps)
     ms = {name: statistics.median(m[name] for m in milliseconds) for name in milliseconds[0]}
     print("\nms: " + ", ".join(f"{name} {value:.1f}" for name, value in ms.items()))
-    figures |= {f"{name}_cost": ms[name] / ms["learner"] for name in ("difference", "derivative")}
+    figures |= {f"{name}_to_learner_time_ratio": ms[name] / ms["learner"] for name in ("difference", "derivative")}
     print(json.dumps(figures))
 
 

@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rows import SETS, Results, curve, mean, options, results, spread
+from rows import SETS, Results, curve, mean, options, ratios, results, spread
 
 FOLDER = Path("runs/downsampling")
 EYE = 500
@@ -96,7 +96,9 @@ def main() -> None:
                 f"| {len(runs)} |"
             )
             figures[f"{name}_{kind}_knn"] = mean(runs, "knn_top1")
-        draw(found, alike, name)
+        figures |= ratios(found, "none", f"{name}_")
+        if not chosen.rows:
+            draw(found, alike, name)
     print(json.dumps(figures))
 
 

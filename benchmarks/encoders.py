@@ -67,7 +67,10 @@ def main() -> None:
         print(
             f"| {row} | {millions:.1f} | {learner.feature_length} | {seconds[row]:.2f} | {mebibytes:.0f} |", flush=True
         )
-    print(json.dumps({f"{row}_seconds": value for row, value in seconds.items()}))
+    figures = {f"{row}_seconds": value for row, value in seconds.items()}
+    first, *others = seconds
+    figures |= {f"{row}_to_{first}_seconds_ratio": seconds[row] / seconds[first] for row in others}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

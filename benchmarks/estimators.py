@@ -182,6 +182,7 @@ def main() -> None:
         noise = statistics.mean(errors)
         print(f"| {name} | {mean:.2f} ± {deviation:.2f} | {noise:.3g} | {seconds:.2f} |", flush=True)
         figures |= {f"{name}_cosine": mean, f"{name}_noise": noise, f"{name}_seconds": seconds}
+    figures |= {f"{name}_to_batch_noise_ratio": figures[f"{name}_noise"] / figures["batch_noise"] for name in built}
     print(json.dumps(figures))
 
 

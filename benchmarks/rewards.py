@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rows import mean, options, results, table
+from rows import mean, options, ratios, results, table
 
 FOLDER = Path("runs/rewards")
 ROWS = {
@@ -66,11 +66,14 @@ def draw(rows: list[str], path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, draw, print the table and one JSON line."""
-    found = results(FOLDER, ROWS, options(str(__doc__), seeds=3))
-    draw(list(found), Path("docs/rewards.png"))
+    chosen = options(str(__doc__), seeds=3)
+    found = results(FOLDER, ROWS, chosen)
+    if not chosen.rows:
+        draw(list(found), Path("docs/rewards.png"))
     print(table(found, "reward"))
-    figures = {f"{row}_{key}": mean(runs, key) for row, runs in found.items() for key in ("knn_top1", "mask_ratio")}
-    print(json.dumps(figures))
+    figures = {f"{row}_knn": mean(runs, "knn_top1") for row, runs in found.items()}
+    figures |= {f"{row}_mask_share": mean(runs, "mask_ratio") for row, runs in found.items()}
+    print(json.dumps(figures | ratios(found, "none")))
 
 
 if __name__ == "__main__":

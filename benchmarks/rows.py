@@ -1,4 +1,7 @@
-"""Rows of runs for the benchmarks: every row once a seed, several at a time; finished ones are kept."""
+"""Rows of runs for the benchmarks: every row once a seed, several at a time.
+
+Finished runs are kept and serve again where their settings and their generator are those asked for.
+"""
 
 import argparse
 import contextlib
@@ -26,6 +29,9 @@ SETS = {
 }
 """Flags of run_rl.py by image set, for benchmarks that run on several."""
 
+ELSEWHERE = {"runs", "device", "data.root", "data.download"}
+"""Settings in which a finished run may differ from the one asked for: where it was made, not what."""
+
 
 def options(description: str, seeds: int, sets: bool = False) -> argparse.Namespace:
     """Read the flags that all such benchmarks share; `sets`: whether --data chooses image sets."""
@@ -46,6 +52,9 @@ def results(folder: Path, rows: Mapping[str, Sequence[str]], chosen: argparse.Na
         folder: Where the run folders are kept, `<row>-seed<s>`.
         rows: Flags of run_rl.py by row.
         chosen: Seeds, jobs, rows and further flags (`options`).
+
+    Raises:
+        UsageError: If a run lies there that had other settings or another generator.
     """
     wanted = {name: flags for name, flags in rows.items() if not chosen.rows or name.startswith(tuple(chosen.rows))}
     found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in wanted}
@@ -64,14 +73,35 @@ def results(folder: Path, rows: Mapping[str, Sequence[str]], chosen: argparse.Na
 
 def _run(folder: Path, row: str, flags: Sequence[str], seed: int) -> dict[str, Any]:
     """One run to its end, or its summary if it has ended before."""
-    name = f"{row}-seed{seed}"
-    summary = folder / name / "summary.json"
-    if not summary.exists():
-        import run_rl
+    import run_rl
 
+    name = f"{row}-seed{seed}"
+    own, summary = [*flags, "--name", name, "--seed", str(seed), "--runs", str(folder)], folder / name / "summary.json"
+    if not summary.exists():
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            run_rl.main([*flags, "--name", name, "--seed", str(seed), "--runs", str(folder)])
-    return json.loads(summary.read_text())
+            run_rl.main(own)
+    found = json.loads(summary.read_text())
+    _require_same(folder / name, own, found)
+    return found
+
+
+def _require_same(run: Path, flags: Sequence[str], summary: Mapping[str, Any]) -> None:
+    """Refuse figures of another run than the one that is asked for."""
+    import torch
+
+    from camnet import frozen
+    from configs.errors import UsageError
+    from configs.reading import differences, read
+    from configs.run import RunConfig
+    from training.settings import run_settings
+
+    config = read(RunConfig, list(flags), prog="benchmark", description="")
+    changed = sorted(differences(run_settings(run), config).keys() - ELSEWHERE)
+    generator = frozen.find(config.generator, config.data, torch.device("cpu"))
+    if generator.card.get("file_sha256") != summary["generator_file_sha256"]:
+        changed.append("generator (its weights)")
+    if changed:
+        raise UsageError(f"{run} ended with other settings than are asked for now ({', '.join(changed)}): remove it")
 
 
 def curve(folder: Path, row: str, seed: int, tag: str) -> list[float]:
@@ -101,6 +131,16 @@ def spread(values: list[float]) -> str:
     """Mean ± standard deviation over the seeds, in percent; no deviation of a single one."""
     center = f"{100 * statistics.mean(values):.1f}"
     return f"{center} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else center
+
+
+def ratios(found: Results, to: str, prefix: str = "") -> dict[str, float]:
+    """Each row's mean kNN accuracy over that of the row `to`; empty where that was not run."""
+    if to not in found:
+        return {}
+    base = mean(found[to], "knn_top1")
+    return {
+        f"{prefix}{row}_to_{to}_knn_ratio": mean(runs, "knn_top1") / base for row, runs in found.items() if row != to
+    }
 
 
 def mean(runs: list[dict[str, Any]], key: str) -> float:

@@ -1,7 +1,7 @@
 """What does choosing codes region by region find, in what time? Against choosing whole images, on one trained network.
 
     python benchmarks/search_by_region.py
-    python benchmarks/search_by_region.py --generator imagefolder --data imagefolder --data-root FOLDER
+    python benchmarks/search_by_region.py --generator imagefolder --data-root FOLDER
 
 Both searches are camnet.imle.search on the same network, degradations and images; styles differ by region in the one
 and not in the other (weights know no regions, so any network can be searched either way: --regions). Each row: codes
@@ -63,14 +63,14 @@ def parsed() -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="cifar10", help="a shipped name or the path of weights")
-    parser.add_argument("--data", default="cifar10", help="image set")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="its folder")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder of the images it was trained for")
     parser.add_argument("--candidates", type=int, nargs="+", help="codes tried at each module; default: the card's")
     parser.add_argument("--regions", type=int, nargs="+", help="regions a side at each module; default: the card's")
     parser.add_argument("--images", type=int, default=128, help="validation images")
     parser.add_argument("--seeds", type=int, default=3, help="draws of degradations and codes")
     parser.add_argument("--pixel-weight", type=float, default=8.0, help="of the distance, as in the training")
     parser.add_argument("--grid-weight", type=float, default=10.0, help="of the distance, as in the training")
+    parser.add_argument("--texture-weight", type=float, default=5.0, help="of the distance, as in the training")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args()
 
@@ -86,8 +86,10 @@ def main() -> None:
     regions = tuple(options.regions or config.regions)
     if not regions:
         raise SystemExit(f"--generator {options.generator}: its styles do not differ by region; give --regions")
-    splits = load(DataConfig(name=options.data, root=options.data_root, size=config.resolutions[-1]), where)
-    distance = Distance(splits.train.spread(CALIBRATION_IMAGES), options.pixel_weight, grid_weight=options.grid_weight)
+    data = operator.card["data"] | {"root": options.data_root, "classes": tuple(operator.card["data"]["classes"])}
+    splits = load(DataConfig(**data), where)  # the split of the training: validation images were never trained on
+    weights = {name: getattr(options, name) for name in ("pixel_weight", "grid_weight", "texture_weight")}
+    distance = Distance(splits.train.spread(CALIBRATION_IMAGES), **weights)
     x = splits.validation.spread(options.images)
     targets = imle.pyramid(x, config.resolutions)
     tasks = Tasks(config, tuple(operator.card["grids"]), 0.4, palette=None)
@@ -104,15 +106,18 @@ def main() -> None:
             seconds.append(time.perf_counter() - start)
             with torch.no_grad():
                 distances.append(distance(generator(degraded, codes)[-1], x).mean().item())
-        found = Row(candidates, regions, distances, statistics.median(seconds))
+        return Row(candidates, regions, distances, statistics.median(seconds))
+
+    def shown(candidates: tuple[int, ...], regions: tuple[int, ...]) -> Row:
+        found = row(candidates, regions)
         print(found.line(), flush=True)
         return found
 
-    print("| candidates | regions a side | distance found | seconds |\n|---|---|---|---|")
     counts = tuple(options.candidates or operator.card["candidates"])
     row(counts, ())  # warms up
-    by_region, equal = row(counts, regions), row(counts, ())
-    wholes = [row((m,) * len(counts), ()) for m in WHOLES]
+    print("| candidates | regions a side | distance found | seconds |\n|---|---|---|---|")
+    by_region, equal = shown(counts, regions), shown(counts, ())
+    wholes = [shown((m,) * len(counts), ()) for m in WHOLES]
     figures = {"found_distance_ratio": by_region.distance / equal.distance}
     as_near = [found for found in wholes if found.distance <= by_region.distance]
     if as_near:

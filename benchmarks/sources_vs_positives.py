@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rows import SETS, Results, mean, options, results, spread
+from rows import SETS, Results, mean, options, ratios, results, spread
 
 STEPS, ROWS = 400, 256
 POSITIVES = (2, 4, 8, 16)
@@ -85,12 +85,14 @@ def main() -> None:
     for name in chosen.data:
         named = {row: [*SETS[name], *flags] for row, flags in rows().items()}
         found = results(Path("runs/sources-vs-positives") / name, named, chosen)
-        draw(found, name)
+        if not chosen.rows:
+            draw(found, name)
         print(f"\n| {name} | kNN (%) | linear (%) | seconds | seeds |\n|---|---|---|---|---|")
         for row, runs in found.items():
             knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
             print(f"| {row} | {knn} | {linear} | {mean(runs, 'seconds'):.0f} | {len(runs)} |")
             figures[f"{name}_{row}_knn"] = mean(runs, "knn_top1")
+        figures |= ratios(found, _row(LOSSES[0], "memory", POSITIVES[0]), f"{name}_")
     print(json.dumps(figures))
 
 

@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rows import SETS, Results, mean, options, results, spread
+from rows import SETS, Results, mean, options, ratios, results, spread
 
 FOLDER = Path("runs/strength")
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
@@ -49,13 +49,16 @@ def main() -> None:
         for s in STRENGTHS
         for views, flags in VIEWS.items()
     }
-    found = results(FOLDER, rows, options(str(__doc__), seeds=2))
-    draw(found, Path("docs/strength.png"))
+    chosen = options(str(__doc__), seeds=2)
+    found = results(FOLDER, rows, chosen)
+    if not chosen.rows:
+        draw(found, Path("docs/strength.png"))
     print("| views-strength | kNN (%) | linear (%) | seeds |\n|---|---|---|---|")
     for row, runs in found.items():
         knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
         print(f"| {row} | {knn} | {linear} | {len(runs)} |")
-    print(json.dumps({f"{row}_knn": mean(runs, "knn_top1") for row, runs in found.items()}))
+    figures = {f"{row}_knn": mean(runs, "knn_top1") for row, runs in found.items()}
+    print(json.dumps(figures | ratios(found, "plain-0.5")))
 
 
 if __name__ == "__main__":
