@@ -12,6 +12,7 @@ from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.evaluation import EvaluationConfig
+from configs.typed import typed
 
 
 def data_of(card: Mapping[str, Any], config: EvaluationConfig) -> DataConfig:
@@ -22,7 +23,7 @@ def data_of(card: Mapping[str, Any], config: EvaluationConfig) -> DataConfig:
     """
     own = {"root": config.data_root, "download": config.download}
     try:
-        return DataConfig(**{name: _tupled(value) for name, value in card["data"].items()} | own)
+        return typed(DataConfig, card["data"] | own)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(
             f"--generator {config.generator}: its card does not say which images it is for ({error})"
@@ -37,7 +38,7 @@ def cases_of(name: str, operator: Decorruptor, where: torch.device) -> dict[str,
     """
     card = operator.card
     try:
-        settings = GeneratorConfig(**{key: _tupled(value) for key, value in card["generator"].items()})
+        settings = typed(GeneratorConfig, card["generator"])
         colors = card.get("palette")
         palette = Palette(torch.tensor(colors, device=where)) if colors else None
         return Tasks(settings, tuple(card.get("grids", (4,))), 0.0, palette).cases()
@@ -59,8 +60,3 @@ def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
     """Which images a card names, wherever they lay."""
     data = card.get("data")
     return {k: v for k, v in data.items() if k not in ("root", "download")} if isinstance(data, Mapping) else {}
-
-
-def _tupled(value: Any) -> Any:
-    """JSON has lists where the settings have tuples."""
-    return tuple(value) if isinstance(value, list) else value

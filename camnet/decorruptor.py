@@ -32,14 +32,17 @@ class Decorruptor(ABC):
     Attributes:
         size: Side in pixels of the images it restores; None: any.
         tasks: What it restores; None: whatever it is given.
+        factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart; None: all.
         card: What it is, for the record. A `data` entry (name, seed, and classes and size where they matter) says what
-            it was trained on; a run on other splits of the same images is then refused.
+            it was trained on; a run on other splits of the same images is then refused. So it is by entries in its
+            `before`, the card of the weights that its training began with. `class_names` tells folders apart.
         proposable: How many numbers of a code a policy may propose (`with_proposal`); 0: codes are always drawn.
         consistent: Whether `restore` itself keeps what was kept, so that it need not be put back once more.
     """
 
     size: int | None = None
     tasks: tuple[Task, ...] | None = None
+    factors: int | None = None
     card: Mapping[str, Any] = MappingProxyType({})
     proposable: int = 0
     consistent: ClassVar[bool] = False

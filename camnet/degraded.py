@@ -34,9 +34,6 @@ class Degraded(Protocol):
     def select(self: D, index: Tensor) -> D:
         """The degraded images at the given rows."""
 
-    def repeated(self: D, times: int) -> D:
-        """The same degraded images `times` times over: all images, then all images again."""
-
     def planes(self) -> Tensor:
         """What else the generator is told, (n, p, h, w), or (n, p, 1, 1) where it holds everywhere."""
 

@@ -25,6 +25,8 @@ PERIOD = 4
 """Pixels after which a module's places repeat: patches of 2, doubled once."""
 CALIBRATION_IMAGES = 2000
 """Images over which the random features are scaled."""
+CHUNK = 64
+"""How many of them are looked at together."""
 
 
 @runtime_checkable
@@ -56,21 +58,25 @@ class RandomFeatures(nn.Module):
         self.requires_grad_(False)
         generator = generator_at(0, 0, "distance", torch.device("cpu"))
         self.to(images.device)
-        h = images
         for stage, conv in enumerate(self.filters):
             assert isinstance(conv, nn.Conv2d)
             assert conv.bias is not None
-            h = entering(h, stage)
-            weight = torch.randn(conv.weight.shape, generator=generator).to(images.device)
-            raw = F.conv2d(h, weight, padding=1)
-            mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)).clamp(min=1e-6)
-            conv.weight.copy_(weight / std[:, None, None, None])
+            conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
+            conv.bias.zero_()
+            mean, std = moments(self._filtered(some, stage) for some in images.split(CHUNK))
+            std = std.clamp(min=1e-6)
+            conv.weight.div_(std[:, None, None, None])
             conv.bias.copy_(-mean / std)
-            h = F.relu(conv(h))
 
     def forward(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Unit-length feature vectors at each stage."""
         return stages_of(self.filters, x)
+
+    def _filtered(self, x: Float[Tensor, "n 3 r r"], stage: int) -> Float[Tensor, "n c _ _"]:
+        """What the filters of a stage find in images, before the ReLU."""
+        for before, conv in enumerate(self.filters[:stage]):
+            x = F.relu(conv(entering(x, before)))
+        return self.filters[stage](entering(x, stage))
 
 
 class Distance(nn.Module):
@@ -187,6 +193,18 @@ def folded(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p p"]:
     """
     tile = x.unflatten(3, (-1, PERIOD)).unflatten(2, (-1, PERIOD)).mean(dim=(2, 4))
     return tile - tile.mean(dim=(2, 3), keepdim=True)
+
+
+def moments(maps: Iterable[Float[Tensor, "_ c _ _"]]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Mean and standard deviation of each channel over all places of maps that come a few at a time."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for some in maps:
+        values = some.transpose(0, 1).flatten(1).double()  # so that sums of many squares lose nothing
+        count += values.shape[1]
+        total, squares = total + values.sum(dim=1), squares + values.square().sum(dim=1)
+    mean = total / count
+    variance = (squares - total * mean) / (count - 1)
+    return mean.float(), variance.clamp(min=0).sqrt().float()
 
 
 def unit_length(h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

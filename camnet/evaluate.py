@@ -50,7 +50,7 @@ def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]]
         "command": command_of(argv),
         **settings_of(evaluation),
         "cases": measured,
-        "provenance": provenance(),
+        "provenance": provenance(evaluation.config.device),
     }
 
 
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
     evaluation = prepare(config, device.resolve(config.device))
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    code = provenance()
+    code = provenance(config.device)
     made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "dirty", "versions", "device")}
     rows = unfinished.kept(config.out, made_by)
     if rows:

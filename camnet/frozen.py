@@ -6,6 +6,7 @@ Codes are explicit; the same weights, input and codes give the same images. One 
 import hashlib
 import importlib
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ from camnet.decorruptor import Decorruptor, codes_per_image, weights_sha256
 from camnet.degraded import Degraded
 from camnet.fills import KINDS, Fill
 from camnet.generator import CascadeModule, Generator
+from camnet.seen import history, require_unseen, same_images
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
-from training.atomic import write_atomically
+from configs.typed import typed
+from env.actions import CHOICES
+from env.corruption import FACTORS
+from training.atomic import explained, write_atomically
 from training.seeding import seeded
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -47,8 +52,8 @@ class FrozenGenerator(Decorruptor):
         card: What the weights are: settings, training command, hash, hardware, time, figures.
         size: Side in pixels of the images it restores.
         tasks: What it was trained to restore; another task is refused.
-        factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart. Not checked, which
-            would make the host wait: a factor beyond them is restored as if nothing were known of it.
+        factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart. A factor beyond them
+            is restored as if nothing were known of it; `require_fit` refuses what lacks any that a policy uses.
     """
 
     consistent = True
@@ -112,7 +117,29 @@ def save(generator: Generator, path: Path, card: dict[str, Any]) -> None:
     write_atomically(path.with_suffix(".json"), text.encode())
 
 
-def load(name: str, device: torch.device, dtype: torch.dtype = torch.float32, compile: bool = False) -> FrozenGenerator:
+def require_place(path: Path) -> None:
+    """Refuse, before the work, a place where weights cannot be written, or must not be.
+
+    Raises:
+        UsageError: If they would replace shipped weights, or the file system refuses.
+    """
+    if path.is_file() and path.resolve().parent == SHIPPED.resolve():
+        raise UsageError(
+            f"--out {path}: these weights are shipped, and whatever names {path.stem} would silently get others. Write "
+            f"to --out runs/{path.name}; a generator is named by its path as well"
+        )
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def load(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
+    flag: str = "--generator",
+) -> FrozenGenerator:
     """Load shipped weights by name, or any by the path of their .safetensors file.
 
     Args:
@@ -120,6 +147,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype = torch.float32, co
         device: Where to.
         dtype: Type of the convolutions, float32 or bfloat16; images, codes and weights stay in float32.
         compile: Compile the modules: slow to start, faster in long runs. Needs a C++ compiler.
+        flag: What the name was given with, for messages.
 
     Raises:
         UsageError: If there are none, the file or its card is damaged, or it is not safetensors (a pickle is never
@@ -128,18 +156,21 @@ def load(name: str, device: torch.device, dtype: torch.dtype = torch.float32, co
     """
     if dtype not in PRECISIONS:
         raise ValueError(f"the generator runs in float32 or bfloat16, not in {dtype}")
-    path = _path_of(name)
-    config, card = _read_card(name, path)
+    path = _path_of(name, flag)
+    config, card = _read_card(f"{flag} {name}", path.with_suffix(".json"))
     blob = path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != card.get("file_sha256"):
-        raise UsageError(f"--generator {name}: {path} does not match the hash in its card: damaged or exchanged")
+        raise UsageError(
+            f"{flag} {name}: {path} does not match the hash in its card: damaged or exchanged, or a training was ended "
+            "between writing the two; the same command of camnet.train writes both anew"
+        )
     try:
         with seeded(0, "generator"):  # or what is built after it would depend on how its weights are first drawn
             generator = Generator(config)
         generator.load_state_dict(load_tensors(blob))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"--generator {name}: {path} does not hold these weights ({reason})") from error
+        raise UsageError(f"{flag} {name}: {path} does not hold these weights ({reason})") from error
     generator.to(device).precision = dtype
     if device.type == "cuda":
         generator.to(memory_format=torch.channels_last)
@@ -189,13 +220,14 @@ def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype =
     return load(name, device, dtype)
 
 
-def require_fit(operator: Decorruptor, name: str, data: DataConfig) -> None:
+def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tuple[str, ...] = ()) -> None:
     """Refuse a decorruptor that cannot serve a run, or that has seen its held-out images.
 
     Args:
         operator: The decorruptor.
         name: What --generator came to, for the message.
         data: The run's images.
+        classes: Names of the run's classes (`Splits.classes`), which tell one folder from another; empty: unknown.
 
     Raises:
         UsageError: If sizes differ, it does not restore what a policy deletes, or its card names other splits, or a
@@ -209,20 +241,22 @@ def require_fit(operator: Decorruptor, name: str, data: DataConfig) -> None:
         )
     if operator.tasks is not None and "mix" not in operator.tasks:
         raise UsageError(f"{flag} does not restore what a policy deletes: train one for --generator.tasks mix")
-    card = operator.card.get("data", {})
-    if card.get("name") != data.name:
-        return
-    if card.get("seed") != data.seed:
+    if operator.factors is not None and operator.factors < CHOICES:
+        used = ", ".join(map(str, FACTORS[:CHOICES]))
         raise UsageError(
-            f"{flag} was trained on the split of --data.seed {card.get('seed')} and has seen held-out images of "
-            f"--data.seed {data.seed}: train one for that split with python -m camnet.train"
+            f"{flag} is told the first {operator.factors} of the downsampling factors apart, a policy uses {used}: "
+            f"train one with --generator.factors {CHOICES}"
         )
-    if card.get("size", data.size) != data.size:
-        raise UsageError(f"{flag} was trained on images of {card['size']} pixels, --data.size is {data.size}")
-    classes = card.get("classes", ())
-    if classes and not (data.classes and set(classes).issuperset(data.classes)):
+    require_unseen(operator.card, flag, data, classes)
+    if not same_images(operator.card, data, classes):
+        return
+    trained = operator.card["data"]
+    if trained.get("size", data.size) != data.size:
+        raise UsageError(f"{flag} was trained on images of {trained['size']} pixels, --data.size is {data.size}")
+    part = trained.get("classes", ())
+    if part and not (data.classes and set(part).issuperset(data.classes)):
         raise UsageError(
-            f"{flag} was trained on the classes {', '.join(classes)} alone: choose among them by --data.classes, or "
+            f"{flag} was trained on the classes {', '.join(part)} alone: choose among them by --data.classes, or "
             "train one for all with python -m camnet.train"
         )
 
@@ -247,37 +281,35 @@ def _made(name: str, device: torch.device) -> Decorruptor:
     return made
 
 
-def _path_of(name: str) -> Path:
+def _path_of(name: str, flag: str) -> Path:
     """The file of weights that a name or path means."""
     path = Path(name) if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
     if path.is_file():
         return path
     if Path(name).is_file():
         raise UsageError(
-            f"--generator {name}: not a .safetensors file; other files of weights are mostly pickles, which can run "
+            f"{flag} {name}: not a .safetensors file; other files of weights are mostly pickles, which can run "
             "code when opened, and are refused"
         )
     shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors")))
+    others = f", a fill ({', '.join(KINDS)}) or package.module:factory" if flag == "--generator" else ""
     raise UsageError(
-        f"--generator {name}: no such weights; give a .safetensors file, one of the shipped ({shipped or 'none'}), a "
-        f"fill ({', '.join(KINDS)}) or package.module:factory"
+        f"{flag} {name}: no such weights; give a .safetensors file or the name of shipped ones "
+        f"({shipped or 'none'}){others}"
     )
 
 
-def _read_card(name: str, path: Path) -> tuple[GeneratorConfig, dict[str, Any]]:
-    """The card beside the weights, and the settings of the generator in it."""
+def _read_card(given: str, path: Path) -> tuple[GeneratorConfig, dict[str, Any]]:
+    """The settings of the generator in a card, and the card; `given` is what named it, for the message."""
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
-        return GeneratorConfig(**{k: _tupled(v) for k, v in card["generator"].items()}), card
+        card = json.loads(path.read_text())
+        config = typed(GeneratorConfig, card["generator"])
+        for link in history(card):
+            if not isinstance(link.get("data", {}), dict) or not isinstance(link.get("class_names", []), list):
+                raise TypeError("it does not name the images that it was trained on")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(
-            f"--generator {name}: the card {path.with_suffix('.json')} is missing or damaged ({error})"
-        ) from error
-
-
-def _tupled(value: Any) -> Any:
-    """JSON has lists where the settings have tuples."""
-    return tuple(value) if isinstance(value, list) else value
+        raise UsageError(f"{given}: the card {path} is missing or damaged ({error})") from error
+    return config, card
 
 
 def _text_of_path(value: object) -> str:

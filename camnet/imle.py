@@ -21,8 +21,8 @@ from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator, each
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
-"""Size of the largest feature map in the search, by kind of device. On a CPU it should stay in the cache: 4 MiB is half
-as fast again as what fills the memory."""
+"""Size of the generator's largest feature map in the search, by kind of device. On a CPU it should stay in the cache:
+4 MiB is half as fast again as what fills the memory."""
 
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:

@@ -116,16 +116,6 @@ class Compressed:
             self.quality[index],
         )
 
-    def repeated(self, times: int) -> "Compressed":
-        """The same compressed images `times` times over: all images, then all images again."""
-        return Compressed(
-            self.kept.repeat(times, 1, 1, 1),
-            self.hidden.repeat(times, 1, 1, 1),
-            self.coefficients.repeat(times, 1, 1, 1, 1, 1),
-            self.steps.repeat(times, 1, 1, 1),
-            self.quality.repeat(times),
-        )
-
     def planes(self) -> Float[Tensor, "n 1 1 1"]:
         """Quality / 100, in (0, 1]; it holds everywhere."""
         return self.quality.view(-1, 1, 1, 1) / 100

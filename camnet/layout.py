@@ -5,6 +5,7 @@ into a few classes of color by k-means (`Palette`). They say where regions lie a
 nothing of their detail.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,10 +79,6 @@ class Layout:
         """The layouts at the given rows."""
         return Layout(self.labels[index], self.classes)
 
-    def repeated(self, times: int) -> "Layout":
-        """The same layouts `times` times over: all images, then all images again."""
-        return Layout(self.labels.repeat(times, 1, 1), self.classes)
-
     def planes(self) -> Float[Tensor, "n classes h w"]:
         """One plane a class: 1 where a pixel belongs to it, else 0 (all 0 where void)."""
         # Compared, not scattered: F.one_hot would look at the values, and the host would wait for them.
@@ -147,7 +144,7 @@ class Palette:
     def layout_of(self, x: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
         """The pseudo-layout of images: each cell gets the class that its mean color is nearest to.
 
-        Cells are squares of `cell_of` pixels: 2 for images of 32, 6 for images of 96.
+        Cells are squares of `cell_of` pixels: 2 for images of 32, 4 for images of 56, 6 for images of 96.
 
         Args:
             x: Images in [0, 1], on the palette's device.
@@ -156,7 +153,7 @@ class Palette:
             Classes, constant over each cell.
 
         Raises:
-            ValueError: If height or width is no multiple of the cell.
+            ValueError: If no cell divides height and width.
         """
         cell = cell_of(x)
         means = features(F.avg_pool2d(x, cell).movedim(1, -1))
@@ -207,15 +204,16 @@ def draw_layout(
 
 
 def cell_of(x: Float[Tensor, "n 3 h w"]) -> int:
-    """Side of a cell: 1/16 of the image's width, at least 2 pixels.
+    """Side of a cell: the least that divides height and width, of at least 2 pixels and 1/16 of the width.
 
     Raises:
-        ValueError: If height or width is no multiple of it.
+        ValueError: If there is none.
     """
     height, width = x.shape[-2:]
-    cell = max(2, width // 16)
-    if height % cell or width % cell:
-        raise ValueError(f"images of {height} x {width} pixels do not divide into cells of {cell} x {cell}")
+    least, common = max(2, width // 16), math.gcd(height, width)
+    cell = next((side for side in range(least, common + 1) if common % side == 0), None)
+    if cell is None:
+        raise ValueError(f"images of {height} x {width} pixels do not divide into cells of {least} pixels or more")
     return cell
 
 

@@ -36,8 +36,12 @@ def ssim(samples: Float[Tensor, "n k 3 h w"], x: Float[Tensor, "n 3 h w"]) -> Fl
 
     A Gaussian window of 11 x 11 pixels (sigma 1.5) at each pixel, borders reflected: from 6 x 6 pixels on.
     """
-    columns = [structural_similarity_index_measure(s, x, data_range=1.0, reduction="none") for s in samples.unbind(1)]
-    return torch.stack([column for column in columns if isinstance(column, Tensor)], dim=1)
+    columns = []
+    for sample in samples.unbind(1):
+        column = structural_similarity_index_measure(sample, x, data_range=1.0, reduction="none")
+        assert isinstance(column, Tensor)  # a tuple only where more is asked for
+        columns.append(column)
+    return torch.stack(columns, dim=1)
 
 
 def distances(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> Float[Tensor, "n k"]:

@@ -30,7 +30,8 @@ def amplitudes(x: Float[Tensor, "n c h h"]) -> list[Float[Tensor, "n _ _ _"]]:
     """Amplitude of each frequency but the constant, in windows of 6 x 6 pixels, octave by octave.
 
     sqrt(mean of the squared coefficients of four neighboring 4 x 4 windows + FLOOR), in pixel values: the squares of
-    the 15 frequencies sum to the variance within the windows.
+    the 15 frequencies sum to the variance within the windows. In the last row and column, where no more windows fit,
+    of two, and of one in the corner.
 
     Returns:
         For each of the `octaves` of the image's side (n, 15 c, p, p), p a quarter of the octave's side; channel by

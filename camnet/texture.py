@@ -43,10 +43,14 @@ def detail_ratio(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Floa
 
 
 def _power_ratios(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, " f"]:
-    """Mean power of restorations over that of true images, frequency by frequency, in (0, inf)."""
-    truth = real.mean(dim=0)
+    """Mean power of restorations over that of true images, frequency by frequency, in (0, inf).
+
+    1 where both have next to none, so that what restores exactly has a ratio of 1 everywhere.
+    """
+    truth, restored = real.mean(dim=0), made.mean(dim=0)
     least = (NO_POWER * truth.mean()).clamp(min=1e-12)  # flat images have none at all
-    return made.mean(dim=0).clamp(min=NO_POWER * least) / truth.clamp(min=least)
+    floor = torch.where(truth < least, least, NO_POWER * least)
+    return restored.clamp(min=floor) / truth.clamp(min=least)
 
 
 def steps(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n s"]:

@@ -3,6 +3,7 @@
 `torchrun --nproc-per-node N -m camnet.train ...` trains data-parallel, every process on images of its own.
 """
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from training.run import Run
 from training.seeding import generator_at
 
 MAY_DIFFER = frozenset(
-    {"steps", "max-minutes", "device", "compile", "log-every", "picture-every", "data.root", "data.download"}
+    {"out", "steps", "max-minutes", "device", "compile", "log-every", "picture-every", "data.root", "data.download"}
 )
 WATCHED, MEASURED = 64, 200
 """Validation images behind the curves, and behind the figures of the card."""
 SHOWN = ("best_distance", "mean_distance", "best_psnr", "mean_psnr", "diversity")
 """Figures that are printed at the end."""
+BATCH = 8
+"""Validation images restored at once for the curves."""
 
 
 @torch.no_grad()
@@ -42,11 +45,12 @@ def watch(trainer: Trainer, images: ImageSet, k: int = 8) -> tuple[dict[str, Ten
     The same images, degradations and codes at every call, so that curves and sheets compare.
     """
     operator, x = frozen.FrozenGenerator(trainer.averaged, {}), images.images()
+    parts = torch.arange(len(x), device=trainer.device).split(BATCH)
     distances, spreads, sheets = [], [], {}
     for task in dict.fromkeys(trainer.config.generator.tasks):
         random = generator_at(trainer.config.seed, 0, "watch", trainer.device)
         degraded = trainer.tasks.draw(task, x, random, images.layouts)
-        samples = operator.views(degraded, k, random)
+        samples = torch.cat([operator.views(degraded.select(rows), k, random) for rows in parts])
         distances.append(torch.stack([trainer.distance(samples[:, j], x) for j in range(k)], dim=1))
         spreads.append(diversity(samples, degraded.touched()))
         sheets[task] = sheet_grid(x, degraded, samples, distances[-1])
@@ -73,11 +77,12 @@ def card_of(
     return {
         "generator": asdict(config.generator),
         "data": {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")},
+        "class_names": trainer.classes,
         "grids": config.grids,
         "unlabeled": config.unlabeled,
         "layouts": config.layouts,
         "palette": trainer.palette.colors.tolist() if trainer.palette else None,
-        "command": "python -m camnet.train " + " ".join(argv),
+        "command": f"python -m camnet.train {shlex.join(argv)}",
         "before": trainer.before,
         "candidates": config.candidates,
         "steps": run.step,
@@ -90,12 +95,14 @@ def card_of(
 
 def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
     """Train, measure on the validation split, write weights and card."""
+    if ranks.first:
+        frozen.require_place(config.out)
     where = ranks.device(config.device)
     with RunFolder.open(Path("runs") / f"camnet-{config.out.stem}", config, MAY_DIFFER, ranks) as folder:
         with ranks.in_turn():  # the first downloads
             data = load(config.data, where, config.map_classes)
             images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
-        trainer = Trainer(config, images, where, ranks)
+        trainer = Trainer(config, images, where, ranks, data.classes)
         run = Run(
             folder,
             trainer.parts(),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from camnet import frozen
@@ -19,6 +19,7 @@ from camnet.features import added
 from camnet.generator import CascadeModule, Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
+from camnet.seen import require_unseen
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
@@ -29,20 +30,43 @@ from training.run import Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
+KEPT = ("command", "steps", "seconds", "distance", "file_sha256", "data", "class_names", "before")
+"""What a card keeps of the card of the weights that the training began with."""
+
 
 class Trainer:
     """Everything that a CAMNet training changes, and its one round."""
 
-    def __init__(self, config: CamnetConfig, images: ImageSet, where: torch.device, ranks: Ranks | None = None) -> None:
-        self.config, self.images, self.device = config, images, where
+    def __init__(
+        self,
+        config: CamnetConfig,
+        images: ImageSet,
+        where: torch.device,
+        ranks: Ranks | None = None,
+        classes: tuple[str, ...] = (),
+    ) -> None:
+        """Begin a training.
+
+        Args:
+            config: The settings.
+            images: The training images; they lie on the device.
+            where: The device.
+            ranks: The processes that train together.
+            classes: Names of the images' classes; empty: unknown.
+
+        Raises:
+            UsageError: If the weights to begin with cannot be used, or have seen what these images' split holds out.
+        """
+        self.config, self.images, self.device, self.classes = config, images, where, classes
         self.ranks = ranks or Ranks.single()
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
         self.before: dict[str, Any] = {}  # the card of the weights that the training begins with
         if config.start:
-            first = frozen.load(config.start, where)
+            first = frozen.load(config.start, where, flag="--start")
+            require_unseen(first.card, f"--start {config.start}", config.data, classes)
             take_over(first.state_dict(), self.generator, config.start)
-            self.before = {name: first.card.get(name) for name in ("command", "steps", "seconds", "distance", "before")}
+            self.before = {name: first.card[name] for name in KEPT if name in first.card}
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
@@ -80,28 +104,23 @@ class Trainer:
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
         targets = pyramid(x, config.generator.resolutions)
         codes = self.search(degraded, targets, random)
-        order, fresh = (
-            torch.arange(len(x), device=self.device),
-            torch.ones(len(x), dtype=torch.bool, device=self.device),
-        )
-        found = last = torch.zeros(len(x), device=self.device)
+        order = torch.arange(len(x), device=self.device)
+        fresh = torch.ones(len(x), dtype=torch.bool, device=self.device)
+        found = torch.zeros(len(x), device=self.device)
         taken = 0
         for turn in range(config.reuse):
             if turn:
                 order = torch.randperm(len(x), generator=random, device=self.device)
-                codes, fresh = self.search_again(codes, last / found, degraded, targets, random)
-            seen = torch.empty_like(last)
+                codes, fresh = self.search_again(codes, found, degraded, targets, random)
+            seen = torch.empty_like(found)
             for rows in order.split(config.batch):
-                some = [t[rows] for t in targets]
-                losses = imle_loss(
-                    self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes]
-                )
+                losses = self.losses(rows, degraded, targets, codes)
                 norm = self.descent.step(losses.mean(), one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
                 yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
-            found, last = torch.where(fresh, seen, found), seen
+            found = torch.where(fresh, seen, found)
 
     def batch(self, random: torch.Generator) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"] | None]:
         """Draw the images of a round, with their maps of classes where there are any."""
@@ -116,6 +135,13 @@ class Trainer:
             maps = None if maps is None else torch.where(mirrored[:, 0], maps.flip(-1), maps)
         return x, maps
 
+    def losses(
+        self, rows: Int[Tensor, " b"], degraded: Degraded, targets: list[Tensor], codes: list[Code]
+    ) -> Float[Tensor, " b"]:
+        """The losses of the images at the given rows, with their codes."""
+        some = [t[rows] for t in targets]
+        return imle_loss(self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes])
+
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> list[Code]:
         """The best code of every module for each image."""
         config = self.config
@@ -124,7 +150,7 @@ class Trainer:
     def search_again(
         self,
         codes: list[Code],
-        fallen: Float[Tensor, " n"],
+        found: Float[Tensor, " n"],
         degraded: Degraded,
         targets: list[Tensor],
         random: torch.Generator,
@@ -136,7 +162,7 @@ class Trainer:
 
         Args:
             codes: The codes in use.
-            fallen: Each image's loss as a share of what it was when its code was new.
+            found: Each image's loss when its code was new.
             degraded: The images.
             targets: The truth.
             random: Draws the candidates.
@@ -144,15 +170,18 @@ class Trainer:
         Returns:
             The codes to go on with, and which of them are new.
         """
-        is_new = torch.zeros_like(fallen, dtype=torch.bool)
-        count = round(self.config.adaptive * len(fallen))
+        is_new = torch.zeros_like(found, dtype=torch.bool)
+        count = round(self.config.adaptive * len(found))
         if not count:
             return codes, is_new
-        rows = fallen.topk(count, largest=False).indices
-        found = self.search(degraded.select(rows), [t[rows] for t in targets], random)
+        every = torch.arange(len(found), device=self.device)
+        with torch.no_grad():
+            now = torch.cat([self.losses(rows, degraded, targets, codes) for rows in every.split(self.config.batch)])
+        rows = (now / found).topk(count, largest=False).indices
+        better = self.search(degraded.select(rows), [t[rows] for t in targets], random)
         mixed = [
             Code(old.style.index_copy(0, rows, new.style), old.noise.index_copy(0, rows, new.noise))
-            for old, new in zip(codes, found, strict=True)
+            for old, new in zip(codes, better, strict=True)
         ]
         return mixed, is_new.index_fill(0, rows, True)
 

@@ -34,7 +34,8 @@ def kept(folder: Path, made_by: Mapping[str, Any]) -> Measured:
     except (OSError, ValueError):
         return {}
     same = isinstance(found, dict) and found.get("made_by") == json.loads(json.dumps(made_by))
-    return found["rows"] if same else {}
+    rows = found.get("rows") if same else None
+    return rows if isinstance(rows, dict) else {}
 
 
 def clear(folder: Path) -> None:

@@ -49,6 +49,8 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        if not self.resolutions:
+            raise ValueError("--generator.resolutions needs at least one module")
         if len(self.resolutions) != len(self.widths):
             raise ValueError(
                 f"--generator.resolutions and --generator.widths need one entry a module each, "
@@ -71,8 +73,8 @@ class GeneratorConfig:
                     f"--generator.regions: each must divide its module's side in patches; {regions} does not divide "
                     f"{resolution // self.patch}"
                 )
-        if any(width % 8 for width in self.widths):
-            raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), got {self.widths}")
+        if any(width < 8 or width % 8 for width in self.widths):
+            raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), at least 8, got {self.widths}")
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
         require_range("generator.blocks", self.blocks, 1, 64)
@@ -96,7 +98,7 @@ class GeneratorConfig:
 class CamnetConfig:
     """Train CAMNet by conditional IMLE: for every image search the code that restores it best, then regress to it."""
 
-    out: Path = Path("camnet/weights/digits.safetensors")
+    out: Path = Path("runs/digits.safetensors")
     """Where the trained weights go; the card with all figures goes beside it, the checkpoint under runs/."""
     seed: int = 0
     """Seed of weights, batches, corruptions and codes."""
@@ -175,7 +177,9 @@ class CamnetConfig:
             raise ValueError(
                 f"--generator.resolutions must end at --data.size {self.data.size}, got {self.generator.resolutions}"
             )
-        if not self.grids or any(self.grids[-1] % grid for grid in self.grids) or self.data.size % self.grids[-1]:
+        if not self.grids or min(self.grids) < 1:
+            raise ValueError(f"--grids needs at least one, of at least 1 cell a side, got {self.grids}")
+        if any(self.grids[-1] % grid for grid in self.grids) or self.data.size % self.grids[-1]:
             raise ValueError(
                 f"--grids: each must divide the last, and the last --data.size {self.data.size}, got {self.grids}"
             )

@@ -54,16 +54,8 @@ class Action:
 
     def select(self, index: Tensor) -> "Action":
         """The actions at the given rows."""
-        return self._mapped(lambda part: part[index])
-
-    def repeated(self, times: int) -> "Action":
-        """The same actions `times` times over: all images, then all images again."""
-        return self._mapped(lambda part: part.repeat(times, *(1 for _ in part.shape[1:])))
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Action":
-        """Change the rows of all parts alike."""
-        optional = (None if part is None else change(part) for part in (self.drawn, self.code))
-        return Action(change(self.mask), change(self.downsample), change(self.decolorize), *optional)
+        optional = (None if part is None else part[index] for part in (self.drawn, self.code))
+        return Action(self.mask[index], self.downsample[index], self.decolorize[index], *optional)
 
 
 @dataclass(frozen=True)
@@ -87,12 +79,6 @@ class Corrupted:
     def select(self, index: Tensor) -> "Corrupted":
         """The corrupted images at the given rows."""
         return Corrupted(self.kept[index], self.hidden[index], self.action.select(index))
-
-    def repeated(self, times: int) -> "Corrupted":
-        """The same corrupted images `times` times over: all images, then all images again."""
-        return Corrupted(
-            self.kept.repeat(times, 1, 1, 1), self.hidden.repeat(times, 1, 1, 1), self.action.repeated(times)
-        )
 
     def planes(self) -> Float[Tensor, "n p 1 1"]:
         """What was deleted everywhere, one 0-or-1 plane each: color, then each downsampling factor above 1."""

@@ -267,6 +267,7 @@ DIGITS = {"name": "digits", "seed": 0}
     [
         ({"size": 32}, "restores images of 32 pixels"),
         ({"tasks": ("layout", "decompression")}, "--generator.tasks mix"),
+        ({"factors": 2}, "a policy uses 1, 2, 4"),
         ({"card": {"data": DIGITS | {"seed": 1}}}, "the split of --data.seed 1"),
         ({"card": {"data": {"name": "digits"}}}, "the split of --data.seed None"),
         ({"card": {"data": DIGITS | {"size": 32}}}, "trained on images of 32"),
@@ -285,7 +286,7 @@ def test_a_decorruptor_that_does_not_fit_the_images_is_refused(monkeypatch, tmp_
     [
         ({}, {"size": None}),
         ({}, {"size": 16, "tasks": ("mix",), "card": {"data": DIGITS | {"size": 16, "classes": []}}}),
-        ({}, {"card": {"data": {"name": "cifar10", "seed": 5, "size": 32}}}),
+        ({}, {"factors": 3, "card": {"data": {"name": "cifar10", "seed": 5, "size": 32}}}),
         ({"classes": ("1", "7")}, {"card": {"data": DIGITS}}),
         ({"classes": ("7", "1")}, {"card": {"data": DIGITS | {"classes": ["1", "3", "7"]}}}),
     ],

@@ -89,6 +89,16 @@ def test_the_classifier_beats_chance(classifier):
     assert 0 < classifier.seconds < 60
 
 
+def test_accuracy_is_measured_a_batch_at_a_time(digits, monkeypatch):
+    torch.manual_seed(0)
+    net, seen = features.Classifier(10), []
+    whole = (net.eval()(digits.images()).argmax(dim=1) == digits.labels).float().mean().item()
+    net.register_forward_pre_hook(lambda net, given: seen.append(len(given[0])))
+    assert features._accuracy(net.train(), digits) == pytest.approx(whole, abs=0.002)
+    assert not net.training
+    assert (max(seen), sum(seen)) == (features.BATCH, len(digits))
+
+
 def test_the_classifier_is_a_function_of_its_seed(digits):
     some = ImageSet(digits.pixels[:200], digits.labels[:200])
     state = torch.get_rng_state()

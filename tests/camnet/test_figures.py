@@ -6,8 +6,9 @@ import torch
 from camnet.decorruptor import Decorruptor
 from camnet.distance import Distance
 from camnet.figures import figures
-from camnet.metrics import hue_share, ssim
+from camnet.metrics import best_in_places, hue_share, ssim
 from camnet.table import COLUMNS
+from camnet.texture import seam_ratio, steps
 from configs.data import DataConfig
 from env.corruption import Action, corrupt
 from env.images import load
@@ -97,6 +98,12 @@ def test_the_figures_are_what_they_say(digits, distance):
     assert found["feature_diversity"] == pytest.approx(sum(apart) / 3, rel=1e-4)
     assert found["hue_share"] == pytest.approx(hue_share(samples[:, 0], samples[:, 1]).item(), rel=1e-4)
     assert found["coverage"] == (d.amin(dim=1) < 0.5 * plain).float().mean().item()
+    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
+    assert found["local_distance"] == pytest.approx(
+        best_in_places(distance, seen, truth, 16 // 8).mean().item(), rel=1e-4
+    )
+    assert found["local_distance"] < 0.99 * found["best_distance"]
+    assert found["seam_ratio"] == pytest.approx(seam_ratio(steps(x), steps(samples[:, 0])).item(), rel=1e-4)
     off = (samples.mean(dim=2) - x.mean(dim=1).unsqueeze(1)).abs().amax().item()
     assert found["residual"] == pytest.approx(off, rel=1e-3)
 
@@ -132,6 +139,8 @@ def test_a_frechet_distance_needs_images_enough(digits, distance):
 
 def test_a_power_ratio_tells_noise(digits, distance):
     x = digits[:200]
-    clean, noisy = (figures(Noisy(s), distance, x, degrade(x), 2, random())["power_ratio"] for s in (0.0, 0.2))
-    assert clean == pytest.approx(1, abs=1e-4)
-    assert noisy > 10
+    clean, noisy = (figures(Noisy(s), distance, x, degrade(x), 2, random()) for s in (0.0, 0.2))
+    for name in ("power_ratio", "detail_ratio", "seam_ratio"):
+        assert clean[name] == pytest.approx(1, abs=1e-4), name
+    assert noisy["power_ratio"] > 10
+    assert noisy["detail_ratio"] > 10

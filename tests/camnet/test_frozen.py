@@ -367,7 +367,9 @@ def test_a_changed_byte_is_noticed(copied):
     blob = bytearray(copied.read_bytes())
     blob[-3] ^= 1
     copied.write_bytes(blob)
-    assert "damaged or exchanged" in refused(copied)
+    message = refused(copied)
+    assert "damaged or exchanged" in message
+    assert "the same command of camnet.train writes both anew" in message
 
 
 def test_an_exchanged_card_is_refused(copied, tmp_path):
@@ -392,6 +394,28 @@ def test_a_missing_or_damaged_card_is_refused(copied, text):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"generator": {"blocks": 2.5}},
+        {"generator": {"global_code": 16.5}},
+        {"generator": {"norm": "false"}},
+        {"data": []},
+        {"data": None},
+        {"data": "x"},
+        {"class_names": None},
+        {"before": "x"},
+        {"before": {"data": []}},
+        {"before": {"before": {"data": None}}},
+    ],
+)
+def test_a_card_with_values_of_other_types_is_refused(copied, change):
+    card = json.loads(copied.with_suffix(".json").read_text())
+    change = {"generator": card["generator"] | change["generator"]} if "generator" in change else change
+    copied.with_suffix(".json").write_text(json.dumps(card | change))
+    assert "missing or damaged" in refused(copied)
+
+
+@pytest.mark.parametrize(
     ("images", "size", "shipped"),
     [
         ("digits", 0, "digits"),
@@ -407,6 +431,18 @@ def test_auto_is_what_is_shipped_for_images_of_that_size(images, size, shipped):
     data = DataConfig(name=images, size=size)
     assert frozen.resolve("auto", data) == shipped
     assert frozen.load(shipped, CPU).size == data.size
+
+
+def test_a_place_of_shipped_weights_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"these weights are shipped.* --out runs/digits\.safetensors"):
+        frozen.require_place(WEIGHTS)
+    monkeypatch.chdir(frozen.SHIPPED)
+    with pytest.raises(UsageError, match="these weights are shipped"):
+        frozen.require_place(Path("digits.safetensors"))
+    frozen.require_place(tmp_path / "digits.safetensors")
+    (tmp_path / "digits.safetensors").write_text("")  # one's own may be written anew
+    frozen.require_place(tmp_path / "digits.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.safetensors"]
 
 
 def test_auto_is_refused_where_nothing_is_shipped_and_what_is_given_stays():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from camnet.code import Code
-from camnet.distance import Distance, by_region, entering, folded
+from camnet.distance import Distance, RandomFeatures, by_region, entering, folded
 from camnet.generator import Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.tasks import training_actions
@@ -101,6 +101,32 @@ def test_by_region_it_finds_what_a_slow_loop_finds():
         assert torch.equal(found[2].style[i], style[0] if patched else tried[best].style[0]), i
         assert torch.equal(found[2].noise[i], noise[0] if patched else tried[best].noise[0]), i
     assert taken > n // 2  # else the whole candidates would do
+
+
+def test_a_patchwork_is_left_out_where_it_is_nearer_than_allowed():
+    n, m = 16, 4
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, regions=(1, 1, 4)))
+    distance, corrupted, targets = problem(n)
+    drawn = draws(generator, n, (1, 1, m), 4)
+
+    def distances(code):
+        with torch.no_grad():
+            return distance(generator(corrupted, [*drawn[:2], code])[-1], targets[-1])
+
+    def found(reject):
+        random = torch.Generator().manual_seed(4)
+        return distances(search(generator, distance, corrupted, targets, (1, 1, m), random, reject)[2])
+
+    whole = torch.stack([distances(drawn[2].select(torch.arange(n) * m + j)) for j in range(m)], dim=1)
+    patched = found(0.0)
+    reject = patched.median().item() + 1e-4
+    assert (patched < whole.amin(dim=1)).sum() > n // 2  # else there is nothing to leave out
+    near = whole < reject
+    allowed = torch.where(near & ~near.all(dim=1, keepdim=True), torch.inf, whole).amin(dim=1)
+    expected = torch.where(patched < reject, allowed, patched)
+    assert torch.allclose(found(reject), expected, atol=1e-5)
+    assert (expected - patched).max() > 1e-3
 
 
 def region_of(distance, a, b, row, column, regions):
@@ -204,6 +230,30 @@ def test_the_distance_is_zero_at_the_truth_alone_and_symmetric():
     assert torch.allclose(there, back, atol=1e-6)
     assert there.min() > 0.01
     assert torch.equal(distance(x, x.flip(0)), Distance(x, 1.0)(x, x.flip(0)))  # no draw of its own
+
+
+def test_every_random_filter_has_mean_0_and_deviation_1(monkeypatch):
+    x, seen = images(20), []
+    random = Distance(x, 1.0).random
+    relu = lambda h: seen.append(h) or torch.relu(h)  # noqa: E731
+    monkeypatch.setattr("torch.nn.functional.relu", relu)
+    random(x)
+    assert len(seen) == 3
+    for raw in seen:
+        assert raw.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+        assert (raw.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-5
+
+
+def test_calibrated_a_few_images_at_a_time_it_is_the_same(monkeypatch):
+    x, sizes = images(20), []
+    whole = Distance(x, 1.0)(x, x.flip(0))
+    monkeypatch.setattr("camnet.distance.CHUNK", 7)
+    filtered = RandomFeatures._filtered
+    monkeypatch.setattr(
+        RandomFeatures, "_filtered", lambda own, x, stage: sizes.append(len(x)) or filtered(own, x, stage)
+    )
+    assert torch.allclose(Distance(x, 1.0)(x, x.flip(0)), whole, rtol=1e-5)
+    assert sizes == 3 * [7, 7, 6]
 
 
 def test_the_grid_term_sees_what_repeats_and_nothing_else():

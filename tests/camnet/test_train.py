@@ -16,9 +16,12 @@ from safetensors.torch import load_file
 
 from camnet import frozen, tasks, train, trainer
 from camnet.layout import Palette, labels_of
+from configs.camnet import CamnetConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
+from configs.reading import read
 from env.images import ImageSet, load
+from training import checkpoint
 
 TINY = shlex.split(
     "--steps 16 --group 2 --reuse 2 --adaptive 0.5 --batch 2 --candidates 3 2 2 --recolor True --flip True "
@@ -26,6 +29,9 @@ TINY = shlex.split(
     "--generator.widths 8 8 8 --generator.blocks 1 --generator.global-code 4 --generator.factors 5 "
     "--generator.tasks mix layout decompression --generator.layout-classes 3"
 )
+
+
+DIGITS = load(DataConfig(), torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -108,11 +114,11 @@ def test_the_result_loads_is_averaged_and_differs_by_seed(place):
     train.main(TINY)
     operator = frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu"))
     assert operator.card["command"] == "python -m camnet.train " + " ".join(TINY)
-    (checkpoint,) = (folder / "runs" / "camnet-tiny" / "checkpoints").glob("*.safetensors")
-    state = load_file(checkpoint)
-    weights = load_file(folder / "tiny.safetensors")
-    for name, value in weights.items():
-        assert any(torch.equal(value, kept) for kept in state.values() if kept.shape == value.shape), name
+    assert operator.card["class_names"] == [str(digit) for digit in range(10)]
+    saved = checkpoint.newest_valid(folder / "runs" / "camnet-tiny" / "checkpoints", pytest.fail)
+    for name, value in load_file(folder / "tiny.safetensors").items():
+        assert torch.equal(value, saved.state["parts"]["averaged"][name]), name
+        assert not torch.equal(value, saved.state["parts"]["generator"][name]), name
     other = place("b")
     train.main([*TINY, "--seed", "1"])
     assert (other / "tiny.safetensors").read_bytes() != (folder / "tiny.safetensors").read_bytes()
@@ -209,6 +215,36 @@ def test_a_bad_setting_is_refused_before_any_work(place):
     with pytest.raises(UsageError, match=r"must end in \.safetensors"):
         train.main([*TINY, "--out", "weights.pt"])
     assert not list(folder.iterdir())
+
+
+def test_a_resumed_training_may_write_elsewhere(place, monkeypatch):
+    place("a")
+    for out, steps in (("tiny.safetensors", 4), ("made/tiny.safetensors", 8)):
+        with monkeypatch.context() as patch:
+            cut_after(patch, 0, signalled)
+            with pytest.raises(UsageError, match=f"stopped at step {steps} of 16"):
+                train.main([*TINY, "--out", out])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(place):
+    folder = place("a")
+    (folder / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write file/tiny\.safetensors"):
+        train.main([*TINY, "--out", "file/tiny.safetensors"])
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_few_images_are_restored_at_once_for_the_curves(monkeypatch):
+    config = read(CamnetConfig, TINY, prog="", description="")
+    t, images = trainer.Trainer(config, DIGITS.train, torch.device("cpu")), DIGITS.validation.thinned(20)
+    views, sizes = frozen.FrozenGenerator.views, []
+    monkeypatch.setattr(
+        frozen.FrozenGenerator, "views", lambda own, some, *rest: sizes.append(len(some)) or views(own, some, *rest)
+    )
+    curves, sheets = train.watch(t, images, k=2)
+    assert sizes == 3 * [8, 8, 4]
+    assert all(value.isfinite() for value in curves.values())
+    assert list(sheets) == ["mix", "layout", "decompression"]
 
 
 def test_two_processes_train_one_generator(place):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from camnet import frozen, imle
+from camnet.generator import Generator
 from camnet.imle import nearest, search
 from camnet.layout import labels_of
 from camnet.trainer import Trainer
@@ -49,15 +50,43 @@ def test_adaptive_searches_again_for_a_share_between_passes(searches):
     assert searches == [8, 2, 2]
 
 
-def test_adaptive_takes_those_whose_loss_has_fallen_most():
+def test_in_a_round_adaptive_takes_those_whose_loss_has_fallen_most(monkeypatch):
+    t, again, shares = trainer(reuse=3, adaptive=0.25, learning_rate=0.05), Trainer.search_again, []
+
+    def watched(self, codes, found, degraded, targets, random):
+        with torch.no_grad():
+            share = imle.imle_loss(self.generator, self.distance, degraded, targets, codes) / found
+        mixed, fresh = again(self, codes, found, degraded, targets, random)
+        assert set(fresh.nonzero().flatten().tolist()) == set(share.argsort()[:2].tolist())
+        shares.append((found, share, fresh))
+        return mixed, fresh
+
+    monkeypatch.setattr(Trainer, "search_again", watched)
+    figures = list(t.round(0, 0.3))
+    (first, share, fresh), (second, _, _) = shares
+    assert len(share.unique()) == 8  # else the choice would be one of ties
+    assert first[:4].mean() == pytest.approx(figures[0]["camnet/loss"].item())
+    assert torch.equal(second[~fresh], first[~fresh])
+    assert (second[fresh] != first[fresh]).all()
+
+
+def test_without_adaptive_nothing_is_measured_between_passes(monkeypatch):
+    t, measured = trainer(reuse=3), []
+    monkeypatch.setattr("camnet.trainer.imle_loss", lambda *given: measured.append(0) or imle.imle_loss(*given))
+    assert len(list(t.round(0, 0.3))) == len(measured) == 6
+
+
+def test_adaptive_takes_those_it_is_given():
     t = trainer(reuse=2, adaptive=0.5)
     random = torch.Generator().manual_seed(0)
     x, _ = t.batch(random)
     degraded = t.tasks.draw("mix", x, random)
     targets = imle.pyramid(x, SMALL.resolutions)
     codes = t.search(degraded, targets, random)
+    with torch.no_grad():
+        now = t.losses(torch.arange(8), degraded, targets, codes)
     fallen = torch.tensor([1.0, 0.2, 0.9, 0.8, 0.1, 0.3, 0.95, 0.25])
-    mixed, fresh = t.search_again(codes, fallen, degraded, targets, random)
+    mixed, fresh = t.search_again(codes, now / fallen, degraded, targets, random)
     assert fresh.nonzero().flatten().tolist() == [1, 4, 5, 7]
     for old, new in zip(codes, mixed, strict=True):
         same = (old.style == new.style).flatten(1).all(dim=1)
@@ -174,6 +203,43 @@ def test_a_training_begins_with_the_weights_that_fit(tmp_path, capsys):
     assert all(torch.equal(begun[name], fresh[name]) for name in begun.keys() - taken)
     assert any(name.startswith("levels.2") for name in begun.keys() - taken)
     assert f"{len(taken)} of {len(begun)} tensors taken over" in capsys.readouterr().out
+
+
+def given(tmp_path, **card):
+    """Weights to begin with, and their path."""
+    path = tmp_path / "donor.safetensors"
+    frozen.save(Generator(SMALL), path, {"generator": asdict(SMALL), **card})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"data": {"name": "digits", "seed": 0}},
+        {"data": {"name": "digits", "seed": 1}, "before": {"data": {"name": "digits", "seed": 0}}},
+        {"before": {"command": "old", "before": {"data": {"name": "digits", "seed": 0}, "before": {}}}},
+    ],
+)
+def test_a_start_that_has_seen_held_out_images_is_refused(tmp_path, card, capsys):
+    trainer(start=given(tmp_path, data={"name": "cifar10", "seed": 0}), data=DataConfig(seed=1))
+    capsys.readouterr()
+    with pytest.raises(UsageError, match=r"--start .*donor\.safetensors .* of --data\.seed 0 .* of --data\.seed 1"):
+        trainer(start=given(tmp_path, **card), data=DataConfig(seed=1))
+    assert not capsys.readouterr().out  # nothing was taken over
+
+
+def test_a_card_keeps_what_the_weights_before_were_trained_on(tmp_path):
+    before = {"data": {"name": "cifar10", "seed": 3}, "before": {"steps": 7}}
+    kept = {"data": {"name": "digits", "seed": 0}, "class_names": ["0", "1"], "before": before}
+    begun = trainer(start=given(tmp_path, **kept, palette=None)).before
+    assert begun.pop("file_sha256")
+    assert begun == kept
+
+
+def test_weights_that_are_not_there_to_begin_with_are_asked_for_by_their_own_flag():
+    with pytest.raises(UsageError, match=r"^--start nosuch: no such weights; .*digits") as caught:
+        trainer(start="nosuch")
+    assert "blur" not in str(caught.value)
 
 
 def test_weights_of_another_kind_are_refused(tmp_path):

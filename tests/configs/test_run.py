@@ -1,0 +1,76 @@
+"""Settings that contradict one another are refused with a remedy, and different runs get different folders."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UsageError
+from configs.reading import read
+from configs.run import RunConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def parse(*argv: str) -> RunConfig:
+    return read(RunConfig, argv, prog="run_rl.py", description="Test.")
+
+
+def commands() -> list[list[str]]:
+    """The flags of each line of the README that begins a run."""
+    lines = [line.split("#")[0] for line in (ROOT / "README.md").read_text().splitlines()]
+    return [shlex.split(line)[2:] for line in lines if line.startswith("python run_rl.py ")]
+
+
+def test_the_readmes_commands_get_folders_of_their_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = [parse(*flags).run_name for flags in [[], *commands()]]
+    assert names[0] == "digits-loss-slope-seed0"
+    assert len(names) > 8
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
+
+
+def test_a_name_says_what_is_not_the_default_and_is_a_plain_file_name():
+    flags = ["--generator", "runs/my own.safetensors", "--contrastive.encoder", "timm:resnet10t", "--views", "all"]
+    assert parse(*flags, "--loss", "dcl").run_name == "digits-loss-slope-all-dcl-timm_resnet10t-my_own-seed0"
+    assert parse(*flags, "--name", "mine").run_name == "mine"
+    assert parse("--algorithm", "ppo", "--seed", "3").run_name == "digits-loss-slope-ppo-seed3"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--policy.estimator", "evolution", "--policy.perturbations", "64", "--schedule.batch", "32"],
+            r"--policy\.perturbations 64 .* --schedule\.batch 32",
+        ),
+        (
+            ["--policy", "random", "--reward", "none", "--policy.estimator", "evolution"],
+            r"--policy random has nothing .* leave --policy\.estimator evolution out",
+        ),
+        (["--augment.crop", "edge"], r"--augment\.crop changes nothing .* add --augment\.strength 1"),
+        (
+            ["--data", "cifar10", "--augment.strength", "0", "--augment.rotation", "5"],
+            r"--augment\.rotation changes nothing",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(flags, said):
+    with pytest.raises(UsageError, match=said):
+        parse(*flags)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--policy.estimator", "evolution", "--policy.perturbations", "32", "--schedule.batch", "32"],
+        ["--augment.strength", "0"],
+        ["--augment.crop", "edge", "--augment.strength", "0.5"],
+        ["--augment.crop", "edge", "--reward.reference.kind", "expert"],
+        ["--augment.crop", "edge", "--data", "cifar10"],
+    ],
+)
+def test_what_can_be_meant_is_not(flags):
+    parse(*flags)
