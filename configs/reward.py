@@ -5,7 +5,7 @@ from typing import Annotated, Literal, cast
 
 from tyro.conf import arg
 
-from configs.checks import require_range
+from configs.checks import require_probabilities, require_range
 
 RewardName = Literal["loss-slope", "val-loss", "prediction-gain", "adversarial", "cooperative", "knn", "none"]
 BY_THE_BATCH = ("val-loss", "knn")
@@ -27,9 +27,9 @@ class ReferenceConfig:
     """Probability of decolorization in the reference corruption. What it deletes is what the learner is asked to
     ignore: the reference defines what a good policy is."""
     downsample: tuple[float, float] = (0.0, 0.0)
-    """Probabilities of downsampling by 2 and by 4 in the reference corruption."""
+    """Probabilities of downsampling by 2 and by 4 in the reference corruption; together at most 1."""
     batch: int = 64
-    """Reference pairs (or labelled images) behind one gradient."""
+    """Held-out images behind one gradient, each by one of its reference pairs (or its label)."""
     momentum: float = 0.9
     """Decay of the moving average of the reference gradient (credit per image). In [0, 1)."""
 
@@ -37,8 +37,7 @@ class ReferenceConfig:
         """Check the bounds."""
         require_range("reward.reference.mask-ratio", self.mask_ratio, 0, 1)
         require_range("reward.reference.decolorize", self.decolorize, 0, 1)
-        for probability in self.downsample:
-            require_range("reward.reference.downsample", probability, 0, 1)
+        require_probabilities("reward.reference.downsample", self.downsample)
         require_range("reward.reference.batch", self.batch, 2, 1e6)
         require_range("reward.reference.momentum", self.momentum, 0, 0.9999)
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from env.credit import PerImageLoss, Weights
 from env.reference import Reference
-from env.rewards import Judged, Moment, Reward, finite
+from env.rewards import Judged, Moment, Reward
 from training.descent import Descent
 from training.stopwatch import Stopwatch
 
@@ -81,12 +81,15 @@ class Engine:
             turn: What is wanted.
 
         Returns:
-            One reward for each corruption and image (None where none is due), and the step's figures by tag.
+            One reward for each corruption and image (None where none is due; see `without_gaps`), and the step's
+            figures by tag.
         """
         first, *others = views
         rewarded = turn.rewarded and self.reward is not None
         with turn.watch("learner"):
-            kept = [buffer.clone() for buffer in self.learner.buffers()]
+            statistics = running_statistics(self.learner)
+            before = [torch.empty_like(buffer) for buffer in statistics]
+            copy_all(statistics, before)
             u = self._vectors(first)
             losses = self.contrast(u, rows)
         with turn.watch("reward"):
@@ -101,10 +104,10 @@ class Engine:
                 "learner/positive_similarity": positive_similarity(u.detach()),
                 "learner/grad_norm": self.descent.step(loss, turn.share),
             }
-            for buffer, before in zip(self.learner.buffers(), kept, strict=True):
-                buffer.copy_(torch.where(loss.detach().isfinite(), buffer, before))  # BatchNorm's, of a skipped step
+            taken = loss.detach().isfinite()  # or the step was skipped, and must leave no trace
+            copy_all([torch.where(taken, now, then) for now, then in zip(statistics, before, strict=True)], statistics)
         with turn.watch("reward"):
-            r = finite(self.reward.after(moment)) if rewarded and self.reward else None
+            r = without_gaps(self.reward.after(moment)) if rewarded and self.reward else None
             if level is not None:
                 after = moment.reference_loss().detach()
                 figures |= {"reference/loss": after, "reference/slope": level - after}
@@ -146,3 +149,26 @@ def positive_similarity(u: Float[Tensor, "k n d"]) -> Float[Tensor, ""]:
     """Mean cosine similarity over all pairs of views of an image, and over images; unit vectors, k at least 2."""
     k = len(u)
     return ((u.sum(dim=0).square().sum(dim=-1) - k) / (k * (k - 1))).mean()
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The buffers that a forward pass in training mode changes: those of BatchNorm and its kind."""
+    norms = [part for part in module.modules() if getattr(part, "track_running_stats", False)]
+    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+
+
+def copy_all(source: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+    """Copy tensors in a few launches, however many they are: a ResNet-50 has 159 statistics, a transformer none."""
+    if source:
+        torch._foreach_copy_(list(into), list(source))
+
+
+def without_gaps(r: Float[Tensor, "c n"]) -> Float[Tensor, "c n"]:
+    """Pay an image whose reward is not finite what the others get on average for the same corruption.
+
+    So it neither gains nor loses, where 0 would be a reward like any other. If no reward of a corruption is finite, all
+    of them become NaN: there is nothing to learn from, and `Descent` leaves out a step on them.
+    """
+    usable = r.isfinite()
+    mean = r.where(usable, torch.nan).nanmean(dim=1, keepdim=True)
+    return r.where(usable, mean)

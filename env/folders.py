@@ -118,7 +118,8 @@ def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
     """List the image files of the chosen classes, by part, then class, then path; nothing is opened.
 
     Hidden files and folders (with a leading dot) are passed over, and so are maps of classes beside their images and
-    what torchvision's ImageFolder would not take for an image. Links to folders are followed.
+    what torchvision's ImageFolder would not take for an image. Links to folders are followed, but within a class no
+    folder is visited twice: a link back would deal one image to several parts.
 
     Args:
         config: Root, classes and seed.
@@ -249,7 +250,15 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".")]
-        images = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")]
-        yield from (Path(place, name) for name in without_maps(images))
+    visited: set[str] = set()
+    waiting = [str(folder)]
+    for start in waiting:  # links wait until all that lies here itself was visited: it keeps its path, and so its part
+        for place, below, names in os.walk(start):
+            if (real := os.path.realpath(place)) in visited:
+                below.clear()
+                continue
+            visited.add(real)
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            waiting += [link for name in below if os.path.islink(link := os.path.join(place, name))]
+            images = [name for name in names if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")]
+            yield from (Path(place, name) for name in without_maps(images))

@@ -3,7 +3,7 @@
 import pickle
 import sys
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +49,8 @@ class ImageSet:
     pixels: UInt8[Tensor, "n 3 h w"]
     labels: Int[Tensor, " n"]
     layouts: UInt8[Tensor, "n h w"] | None = None
+    _orders: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The permutation of the last epoch that was asked for, by (seed, epoch): `rows` makes it once an epoch."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,10 +59,6 @@ class ImageSet:
         """The chosen images (all by default) as floats in [0, 1]."""
         chosen = self.pixels if index is None else self.pixels[index]
         return chosen.float() / 255
-
-    def batch(self, seed: int, step: int, size: int) -> Float[Tensor, "b 3 h w"]:
-        """The images of the step's `rows`."""
-        return self.images(self.rows(seed, step, size))
 
     def rows(self, seed: int, step: int, size: int) -> Int[Tensor, " b"]:
         """Where the step's images lie: each epoch visits a fresh permutation, cut into whole batches.
@@ -71,9 +69,11 @@ class ImageSet:
         if size > len(self):
             raise ValueError(f"a batch of {size} does not fit a set of {len(self)} images: lower --schedule.batch")
         epoch, position = divmod(step, len(self) // size)
-        generator = generator_at(seed, epoch, "order", self.pixels.device)
-        order = torch.randperm(len(self), generator=generator, device=self.pixels.device)
-        return order[position * size : (position + 1) * size]
+        if (seed, epoch) not in self._orders:
+            generator = generator_at(seed, epoch, "order", self.pixels.device)
+            self._orders.clear()
+            self._orders[seed, epoch] = torch.randperm(len(self), generator=generator, device=self.pixels.device)
+        return self._orders[seed, epoch][position * size : (position + 1) * size]
 
     def thinned(self, count: int) -> "ImageSet":
         """At most `count` of the images, evenly spread over the set (a folder's are sorted by class); 0: all."""
@@ -107,7 +107,7 @@ class Splits:
     classes: tuple[str, ...] = ()
 
 
-class Part(NamedTuple):
+class Selection(NamedTuple):
     """What becomes one split: rows of some source, at its own size and with its own labels."""
 
     pixels: UInt8[Tensor, "n 3 h w"]
@@ -182,7 +182,7 @@ def _moved(part: folders.Part, device: torch.device) -> ImageSet:
     return ImageSet(part.pixels.to(device), part.labels.to(device), layouts)
 
 
-def _gathered(part: Part, renumbered: Int[Tensor, " classes"], size: int, device: torch.device) -> ImageSet:
+def _gathered(part: Selection, renumbered: Int[Tensor, " classes"], size: int, device: torch.device) -> ImageSet:
     """Take the part's rows without those whose new label is -1, and resize them."""
     labels = renumbered[part.labels[part.rows]]
     rows, labels = part.rows[labels >= 0], labels[labels >= 0]
@@ -199,22 +199,22 @@ def _resized(source: UInt8[Tensor, "n 3 h w"], rows: Int[Tensor, " m"], out: UIn
         place.copy_(images if images.shape[-1] == size else resize(images, [size, size], antialias=True))
 
 
-def _digits(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
+def _digits(config: DataConfig) -> tuple[tuple[str, ...], list[Selection]]:
     pixels, labels = colored_digits(config.size, config.seed)
     order = torch.randperm(len(labels), generator=generator_at(config.seed, 0, "split", CPU))
     held_out = VALIDATION_IMAGES + TEST_IMAGES
     parts = order[held_out:], order[:VALIDATION_IMAGES], order[VALIDATION_IMAGES:held_out]
-    return tuple(map(str, range(10))), [Part(pixels, labels, rows) for rows in parts]
+    return tuple(map(str, range(10))), [Selection(pixels, labels, rows) for rows in parts]
 
 
-def _archived(config: DataConfig) -> tuple[tuple[str, ...], list[Part]]:
+def _archived(config: DataConfig) -> tuple[tuple[str, ...], list[Selection]]:
     """Read CIFAR or STL-10: names of the classes, and the parts for training, validation and test."""
     names, pixels, labels = _official(config, "train")
     _, test_pixels, test_labels = _official(config, "test")
     order = torch.randperm(len(labels), generator=generator_at(config.seed, 0, "split", CPU))
     held_out = len(labels) // VALIDATION_DIVISOR
-    parts = [Part(pixels, labels, rows) for rows in (order[held_out:], order[:held_out])]
-    return names, [*parts, Part(test_pixels, test_labels, torch.arange(len(test_labels)))]
+    parts = [Selection(pixels, labels, rows) for rows in (order[held_out:], order[:held_out])]
+    return names, [*parts, Selection(test_pixels, test_labels, torch.arange(len(test_labels)))]
 
 
 def _official(config: DataConfig, split: str) -> tuple[tuple[str, ...], UInt8[Tensor, "n 3 h w"], Int[Tensor, " n"]]:

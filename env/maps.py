@@ -34,9 +34,12 @@ def map_of(path: Path) -> Path:
 
 
 def without_maps(names: Sequence[str]) -> list[str]:
-    """The image files of one folder that are not the map of another: `a_mask.png` beside `a.jpg` is none of them."""
-    maps = {map_of(Path(name)).name for name in names}
-    return [name for name in names if name not in maps]
+    """The image files of one folder that are not the map of another: `a_mask.png` beside `a.jpg` is none of them.
+
+    Nor is `a_mask.PNG`, which `require_maps` would have renamed: whatever its case, it is no photograph.
+    """
+    maps = {map_of(Path(name)).name.lower() for name in names}
+    return [name for name in names if name.lower() not in maps]
 
 
 def require_maps(paths: Sequence[Path], root: Path) -> None:
@@ -49,7 +52,8 @@ def require_maps(paths: Sequence[Path], root: Path) -> None:
         first = missing[0].relative_to(root)
         raise UsageError(
             f"--data.root {root}: {len(missing)} of {len(paths)} images have no map of classes. The first is {first}, "
-            f"beside which there is no {map_of(first).name}. Add the maps, or train without --layouts maps"
+            f"beside which there is no {map_of(first).name} (the ending {ENDING} in lower case). Add the maps, or "
+            "train without --layouts maps"
         )
 
 

@@ -84,7 +84,7 @@ def draw(sheets: Mapping[str, Sheet], path: Path) -> None:
     parts = figure.subfigures(1, len(sheets), squeeze=False)[0]
     for part, (title, sheet) in zip(parts, sheets.items(), strict=True):
         part.suptitle(title, fontsize=12)
-        axes = part.subplots(rows, n)
+        axes = part.subplots(rows, n, squeeze=False)
         words = describe(sheet.corrupted.action)
         for row, (name, images) in zip(axes, sheet.rows().items(), strict=True):
             for axis, image in zip(row, images.cpu(), strict=True):

@@ -166,7 +166,7 @@ class LiteralSlope:
         """How much easier these pairs were than pairs of late."""
         mean = moment.losses[0].mean()
         average = torch.where(self.average.isnan(), mean, self.average)  # EMA(L)_0 = L_0
-        self.average = torch.lerp(mean, average, self.momentum)
+        self.average = torch.where(mean.isfinite(), torch.lerp(mean, average, self.momentum), self.average)
         return literal_slope(moment.losses, average, self.momentum)
 
     def state_dict(self) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class CorruptionSB3VecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """`step_torch` in numpy: the next images, rewards, dones (all True), and an info an image."""
         pixels, reward, _ = self.step_torch(self._pending)
-        rewards = reward.cpu().numpy()  # one copy from the device; the next line makes the other
+        # One copy from the device; the next line makes the other. A NaN would stay in the weights of its algorithms.
+        rewards = np.nan_to_num(reward.cpu().numpy())
         final, self._shown = self._shown, pixels.cpu().numpy()
         seconds = round(time.monotonic() - self._begun, 6)
         infos: list[dict[str, Any]] = [

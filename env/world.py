@@ -109,7 +109,7 @@ class World:
             step: Numbers the codes and the reference examples that are drawn.
 
         Returns:
-            One reward an image, and the figures of the learner's turn by tag.
+            One reward an image (NaN for all where it is finite for none), and the figures of the learner's turn by tag.
         """
         random = generator_at(self.seed, step, "codes", self.device)
         views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)

@@ -23,6 +23,7 @@ class Descent:
 
     Attributes:
         skipped: How many steps were left out, 0-d, on the device.
+        in_a_row: How many of them lie behind one another up to now; since the start, not in a checkpoint.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Descent:
         # fused: one kernel, and it alone can be told on the device to leave a step out (found_inf below).
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         self.skipped = torch.zeros((), device=self.parameters[0].device)
+        self.in_a_row = torch.zeros_like(self.skipped)
 
     def step(self, loss: Tensor, share: float = 1.0) -> Tensor:
         """Take one step down the loss.
@@ -59,13 +61,14 @@ class Descent:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         unusable = (~torch.isfinite(norm)).float()
         self.skipped = self.skipped + unusable
+        self.in_a_row = (self.in_a_row + 1) * unusable
         # The attributes by which GradScaler tells a fused optimizer to skip.
         self.optimizer.grad_scale, self.optimizer.found_inf = None, unusable  # type: ignore[attr-defined]
         self.optimizer.step()
         return norm
 
     def precondition(self, gradient: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Apply Adam's diagonal to a gradient: P g with P = 1 / (sqrt(v̂) + ε), as the next step would.
+        """Apply Adam's diagonal to a gradient: P g, P = 1 / (sqrt(v̂) + ε) with the second moments of the steps so far.
 
         Args:
             gradient: For the module's parameters, or for the first of them.

@@ -33,6 +33,22 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def standing(folder: Path, card_name: str, weights: Mapping[str, Written]) -> dict[str, Any]:
+    """The card that lies in a folder, if it is of these very weights; otherwise, or if it is damaged, nothing.
+
+    Args:
+        folder: Where it may lie.
+        card_name: Its name.
+        weights: The files, by name, that it must be of.
+    """
+    try:
+        card = json.loads((folder / card_name).read_bytes())
+        same = all(card["files"][name]["sha256"] == sha256(file.content) for name, file in weights.items())
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return card if same else {}
+
+
 def write(
     folder: Path, files: Mapping[str, Written], card_name: str, card: Mapping[str, Any], programs: Collection[str]
 ) -> None:
@@ -42,20 +58,30 @@ def write(
         folder: Where they go; made if missing.
         files: By name, in the order in which they are written.
         card_name: The card's name.
-        card: What JSON can hold.
-        programs: Names that an export may leave out. One that lies there and is not among the files is of something
-            exported earlier, and is removed.
+        card: What JSON can hold; `files` is added: what lies there, with hashes.
+        programs: Names that an export may leave out. One that lies there and is not among the files stays if it was
+            made from the very same weights, and is removed if not.
 
     Raises:
         UsageError: If the file system refuses.
     """
+    weights = {name: file for name, file in files.items() if name not in programs}
+    earlier = standing(folder, card_name, weights).get("files", {})
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in set(programs) - files.keys():
+        absent = set(programs) - files.keys()
+        kept = {name: earlier[name] for name in earlier if name in absent and _intact(folder / name, earlier[name])}
+        for name in absent - kept.keys():
             (folder / name).unlink(missing_ok=True)
     for name, file in files.items():
         write_atomically(folder / name, file.content)
-    write_atomically(folder / card_name, (json.dumps(card, indent=2) + "\n").encode())
+    entries = {name: file.entry() for name, file in files.items()} | kept
+    write_atomically(folder / card_name, (json.dumps({**card, "files": entries}, indent=2) + "\n").encode())
+
+
+def _intact(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a file is the one that its entry in the card was written for."""
+    return path.is_file() and sha256(path.read_bytes()) == entry["sha256"]
 
 
 def table(files: Mapping[str, Written], exact: str) -> str:

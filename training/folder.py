@@ -15,7 +15,7 @@ from training.ranks import Ranks
 
 LOCK = "run.lock"
 SETTINGS, CHECKPOINTS = "config.yaml", "checkpoints"
-ORIGIN = "provenance.json"
+ORIGIN, SUMMARY = "provenance.json", "summary.json"
 
 
 class RunFolder:
@@ -27,10 +27,12 @@ class RunFolder:
         provenance: Code, versions, machine and command of this opening; `ranks`, where several train together.
     """
 
-    def __init__(self, path: Path, lock: IO[str] | None, ranks: Ranks) -> None:
+    def __init__(self, path: Path, lock: IO[str] | None, config: Any, ranks: Ranks) -> None:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
-        self.provenance = provenance() | ({"ranks": ranks.world} if ranks.world > 1 else {})
+        self.provenance = provenance(getattr(config, "device", "auto"))
+        if ranks.world > 1:
+            self.provenance["ranks"] = ranks.world
         self._lock = lock
 
     @classmethod
@@ -53,12 +55,12 @@ class RunFolder:
         """
         ranks = ranks or Ranks.single()
         with ranks.in_turn():
-            return cls._opened(path, config, may_differ, ranks) if ranks.first else cls(path, None, ranks)
+            return cls._opened(path, config, may_differ, ranks) if ranks.first else cls(path, None, config, ranks)
 
     @classmethod
     def _opened(cls, path: Path, config: Any, may_differ: frozenset[str], ranks: Ranks) -> "RunFolder":
         _refuse_foreign(path, config)
-        run = cls(path, _locked(path, config), ranks)
+        run = cls(path, _locked(path, config), config, ranks)
         try:
             run._settle(config, may_differ)
             run._record_start()
@@ -95,7 +97,7 @@ class RunFolder:
 
     def _settle(self, config: Any, may_differ: frozenset[str]) -> None:
         file = self.path / SETTINGS
-        stored = _stored(file, config) if file.exists() else None
+        stored = _stored(file, config) if file.exists() and self._worth_keeping() else None
         changed = {} if stored is None else differences(stored, config)
         refused = {flag: values for flag, values in changed.items() if flag not in may_differ}
         if refused:
@@ -106,6 +108,10 @@ class RunFolder:
             )
         if stored is None or changed:
             write_atomically(file, write(config).encode())
+
+    def _worth_keeping(self) -> bool:
+        """Whether the run has come to anything; a start that failed before binds nobody to its settings."""
+        return any(self.checkpoints.glob("*")) or (self.path / SUMMARY).exists()
 
     def _record_start(self) -> None:
         try:

@@ -13,6 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from training.atomic import explained, write_atomically
 
 ROWS = "metrics.jsonl"
+History = dict[str, tuple[list[int], list[float]]]
+"""Steps and values of each curve, by tag."""
 
 
 class Logbook:
@@ -97,16 +99,9 @@ class Logbook:
         with explained(self._path.parent):
             self._writer.add_image(tag, image.detach().float().clamp(0, 1).cpu(), step)
 
-    def history(self) -> dict[str, tuple[list[int], list[float]]]:
+    def history(self) -> History:
         """Return each curve as its steps and its values, from the run's first step on."""
-        curves: dict[str, tuple[list[int], list[float]]] = {}
-        for row in rows(self._path):
-            for tag, value in row.items():
-                if tag != "step":
-                    steps, values = curves.setdefault(tag, ([], []))
-                    steps.append(row["step"])
-                    values.append(value)
-        return curves
+        return history(self._path)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds and close its files."""
@@ -136,6 +131,22 @@ class Logbook:
             counts[tag] = counts.get(tag, 0) + len(numbers)
         self._tensors, self._numbers = {}, {}
         return {tag: total / counts[tag] for tag, total in totals.items()}
+
+
+def history(path: Path) -> History:
+    """Read each curve as its steps and its values; none where the file is missing.
+
+    Args:
+        path: A file of curves, `ROWS` in a run's folder.
+    """
+    curves: History = {}
+    for row in rows(path):
+        for tag, value in row.items():
+            if tag != "step":
+                steps, values = curves.setdefault(tag, ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return curves
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def provenance() -> dict[str, Any]:
+def provenance(device: str = "auto") -> dict[str, Any]:
     """Describe the program, the machine and the command that are running now.
+
+    Args:
+        device: Where the work is done: `cpu`, `cuda`, or `auto`, the GPU where there is one.
 
     Returns:
         JSON-ready: `commit` and `dirty` (None outside a git checkout), `versions` (None for what is not
@@ -32,7 +35,7 @@ def provenance() -> dict[str, Any]:
             "torch": torch.__version__,
             **{name: _version(name) for name in ("torchvision", "numpy", "learned-corruption")},
         },
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "device": torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }

@@ -15,12 +15,12 @@ from training import checkpoint
 from training.descent import Descent
 from training.folder import RunFolder
 from training.interrupt import Interrupt
-from training.logbook import Logbook
+from training.logbook import History, Logbook
 from training.ranks import Ranks
 from training.stopwatch import Stopwatch
 
 MAX_SKIPPED = 20
-"""Steps without a finite gradient, after which a run stops rather than goes on learning nothing."""
+"""Steps in a row without a finite gradient, after which a run stops rather than goes on learning nothing."""
 
 
 @runtime_checkable
@@ -185,6 +185,12 @@ class Run:
         return saved
 
     def _resume(self, saved: checkpoint.Checkpoint) -> None:
+        missing = self.parts.keys() - saved.state["parts"].keys()
+        if missing:
+            raise UsageError(
+                f"{saved.path} holds no {', '.join(sorted(missing))}: another version of this project saved it. Go on "
+                "with that version, or begin a new run under another name"
+            )
         self.step, self._seconds = saved.step, saved.state["seconds"]
         for name, part in self.parts.items():
             if isinstance(part, nn.Module):
@@ -204,11 +210,11 @@ class Run:
         for message in self._check(means, self.step):
             tqdm.write(message, file=sys.stderr)
         for name, part in self.parts.items():
-            if isinstance(part, Descent) and part.skipped > MAX_SKIPPED:
+            if isinstance(part, Descent) and part.in_a_row > MAX_SKIPPED:
                 raise UsageError(
-                    f"{name}: {int(part.skipped)} steps had no finite gradient and were left out; stopped at step "
-                    f"{self.step}. Its step size is the first suspect: start a new run with a lower learning-rate. "
-                    f"The last checkpoints are in {self.folder.checkpoints}"
+                    f"{name}: {int(part.in_a_row)} steps in a row had no finite gradient and were left out; stopped at "
+                    f"step {self.step}. Its step size is the first suspect: start a new run with a lower "
+                    f"learning-rate. The last checkpoints are in {self.folder.checkpoints}"
                 )
 
 
@@ -227,7 +233,7 @@ class _NoLogbook(Logbook):
     def picture(self, tag: str, image: Tensor, step: int) -> None:
         pass
 
-    def history(self) -> dict[str, tuple[list[int], list[float]]]:
+    def history(self) -> History:
         return {}
 
     def close(self) -> None:

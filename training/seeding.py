@@ -31,13 +31,15 @@ def generator_at(seed: int, step: int, stream: str, device: torch.device) -> tor
 def seeded(seed: int, stream: str, step: int = 0) -> Iterator[None]:
     """Seed the global random numbers inside the scope, for code that draws from nothing else: modules being built.
 
-    Equal seeds give equal weights whatever else a run builds, and building them again gives them again.
+    Equal seeds give equal weights whatever else a run builds, and building them again gives them again. Afterwards the
+    random numbers of the CPU and of the GPU in use go on as if nothing had been drawn.
 
     Args:
         seed: The run's seed.
         stream: What is built, for example "learner".
         step: The step at which it is done.
     """
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(generator_at(seed, step, stream, torch.device("cpu")).initial_seed())
         yield

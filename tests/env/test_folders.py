@@ -153,6 +153,16 @@ def test_only_image_files_count_however_deep(tmp_path):
     assert listed == ["ant/a.png", "ant/b/deep.JPEG", "ant/c/far.bmp", "linked/far.bmp"]
 
 
+@pytest.mark.parametrize(("link", "target"), [("self", "."), ("z/up", ".."), ("again", "z"), ("b/again", "../z")])
+def test_a_link_to_a_folder_of_the_same_class_multiplies_no_image(tmp_path, link, target):
+    for path in ("a.png", "b/deep.png", "z/deep.png"):
+        picture(tmp_path / "ant" / path)
+    before = found(config(tmp_path))
+    assert len(before[1]) == 3
+    (tmp_path / "ant" / link).symlink_to(target)
+    assert found(config(tmp_path)) == before
+
+
 def test_small_images_are_upsampled_and_counted(tmp_path, capsys):
     fill(tmp_path)
     picture(tmp_path / "ant" / "small.png", size=(16, 40))
@@ -204,12 +214,21 @@ def test_odd_metadata_does_not_condemn_an_image(tmp_path, capsys):
 
 
 def test_maps_of_classes_are_never_taken_for_images(tmp_path):
-    for name in ("a.JPEG", "b.png", "deep/a.png", "lone_mask.png", "deep/b_mask.png", "a_mask.jpg"):
+    for name in ("a.JPEG", "b.png", "deep/a.png", "lone_mask.png", "deep/b_mask.png", "a_mask.jpg", "c.JPG", "D.png"):
         picture(tmp_path / "ant" / name)
-    for name in ("a_mask.png", "b_mask.png", "deep/a_mask.png"):
+    for name in ("a_mask.png", "b_mask.png", "deep/a_mask.png", "c_mask.PNG", "D_MASK.png"):
         picture(tmp_path / "ant" / name, 3, mode="L")
     listed = sorted(file.path.relative_to(tmp_path / "ant").as_posix() for file in found(config(tmp_path))[1])
-    assert listed == ["a.JPEG", "a_mask.jpg", "b.png", "deep/a.png", "deep/b_mask.png", "lone_mask.png"]
+    assert listed == [
+        "D.png",
+        "a.JPEG",
+        "a_mask.jpg",
+        "b.png",
+        "c.JPG",
+        "deep/a.png",
+        "deep/b_mask.png",
+        "lone_mask.png",
+    ]
 
 
 def add_maps(root):
@@ -247,7 +266,8 @@ def test_images_without_maps_are_counted_before_any_is_read(tmp_path, monkeypatc
         (tmp_path / name).unlink()
     monkeypatch.setattr(folders, "decode", lambda *_: pytest.fail("reads"))
     message = (
-        rf"--data.root {tmp_path}: 2 of 80 images have no map .*first is .*, beside which there is no 0.*_mask.png"
+        rf"--data.root {tmp_path}: 2 of 80 images have no map .*first is .*, beside which there is no 0.*_mask.png "
+        r"\(the ending _mask.png in lower case\)"
     )
     with pytest.raises(UsageError, match=message):
         load(config(tmp_path), CPU, map_classes=40)

@@ -88,7 +88,7 @@ def test_the_batches_of_an_epoch_are_a_permutation(n, size):
         [
             number
             for step in range(epoch * a_whole, (epoch + 1) * a_whole)
-            for number in numbers(images.batch(0, step, size))
+            for number in numbers(images.images(images.rows(0, step, size)))
         ]
         for epoch in range(3)
     ]
@@ -100,18 +100,27 @@ def test_the_batches_of_an_epoch_are_a_permutation(n, size):
 
 def test_a_batch_is_a_function_of_seed_and_step():
     images = numbered(50)
-    late = images.batch(3, 11, 8)
+    late = images.rows(3, 11, 8)
     for step in range(11):
-        images.batch(3, step, 8)
+        images.rows(3, step, 8)
     torch.manual_seed(9)
-    assert torch.equal(images.batch(3, 11, 8), late)
-    assert not torch.equal(images.batch(4, 11, 8), late)
-    assert not torch.equal(images.batch(3, 12, 8), late)
+    assert torch.equal(images.rows(3, 11, 8), late)
+    assert not torch.equal(images.rows(4, 11, 8), late)
+    assert not torch.equal(images.rows(3, 12, 8), late)
+    assert torch.equal(numbered(50).rows(3, 11, 8), late)
+
+
+def test_an_epochs_order_is_drawn_once(monkeypatch):
+    images, drawn, randperm = numbered(23), [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n, **where: drawn.append(n) or randperm(n, **where))
+    for step in range(8):
+        images.rows(0, step, 5)
+    assert drawn == [23, 23]
 
 
 def test_a_batch_larger_than_the_set_is_refused():
     with pytest.raises(ValueError, match=r"batch of 9 .* 8 images"):
-        numbered(8).batch(0, 0, 9)
+        numbered(8).rows(0, 0, 9)
 
 
 def digest(splits):

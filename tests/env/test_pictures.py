@@ -65,6 +65,14 @@ def test_draw_writes_a_png_as_wide_as_its_sheets(sheet, tmp_path):
     assert one[..., :3].std() > 0.1  # not an empty page
 
 
+def test_a_single_image_is_drawn(tmp_path):
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    action = Action(torch.zeros(1, 4, 4, dtype=torch.bool), torch.tensor([0]), torch.tensor([True]))
+    one = Sheet(x, corrupt(x, action), torch.stack([x, x]))
+    draw({"before": one, "after": one}, tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 def test_a_place_that_cannot_be_written_is_named(sheet, tmp_path):
     with pytest.raises(UsageError, match=r"cannot write .*missing/views\.png"):
         draw({"before": sheet}, tmp_path / "missing" / "views.png")

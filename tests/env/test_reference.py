@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from configs.reward import ReferenceConfig
+from env import reference as module
 from env.corruption import Action, corrupt, make_consistent
 from env.images import ImageSet
-from env.reference import DRAWS, corrupted_pairs, labelled_images
+from env.reference import DRAWS, corrupted_pairs, expert_pairs, labelled_images
 
 N = 12
 STRONG = ReferenceConfig(mask_ratio=0.4, decolorize=0.5, downsample=(0.3, 0.3), batch=5)
@@ -29,7 +30,8 @@ class Restorer:
     def __call__(self, corrupted, random):
         self.asked.append(corrupted)
         shape = corrupted.kept.shape
-        return tuple(make_consistent(torch.rand(shape, generator=random), corrupted) for _ in range(2))
+        first, second = (make_consistent(torch.rand(shape, generator=random), corrupted) for _ in range(2))
+        return first, second
 
     @property
     def actions(self):
@@ -45,22 +47,24 @@ def pairs(held_out, seed=0, config=STRONG):
 def test_both_views_of_a_pair_agree_on_what_the_corruption_kept_and_on_nothing_else(held_out):
     reference, restorer = pairs(held_out)
     x = held_out.images().repeat(DRAWS, 1, 1, 1)
-    kept, first, second = (corrupt(v, restorer.actions).kept for v in (x, reference.first, reference.second))
+    views = reference.first.flatten(0, 1), reference.second.flatten(0, 1)
+    kept, first, second = (corrupt(v, restorer.actions).kept for v in (x, *views))
     assert torch.allclose(first, kept, atol=1e-6)
     assert torch.allclose(second, kept, atol=1e-6)
     shifted = corrupt(x.roll(1, dims=0), restorer.actions).kept
     assert not torch.allclose(first, shifted, atol=0.1)
     deletes = restorer.actions.mask.any(dim=(1, 2))
     assert deletes.float().mean() > 0.9
-    assert ((reference.first - reference.second).abs().amax(dim=(1, 2, 3))[deletes] > 0.1).all()
+    assert ((views[0] - views[1]).abs().amax(dim=(1, 2, 3))[deletes] > 0.1).all()
 
 
 def test_pairs_are_built_once_with_a_corruption_of_their_own_each(held_out):
     reference, restorer = pairs(held_out)
+    asked = len(restorer.asked)
     for step in range(5):
         reference.at(step)
-    assert len(restorer.asked) == DRAWS
-    assert len(reference.first) == len(reference.second) == DRAWS * N
+    assert len(restorer.asked) == asked
+    assert reference.first.shape == reference.second.shape == (DRAWS, N, 3, 16, 16)
     masks = restorer.actions.mask.flatten(1)
     assert len(masks.unique(dim=0)) > 0.9 * len(masks)
     assert masks.float().mean().item() == pytest.approx(0.4, abs=0.05)
@@ -99,18 +103,66 @@ def test_labels_stay_with_their_images(held_out):
         assert torch.equal(images, held_out.images(labels))
 
 
-def test_pairs_stay_together_in_a_batch(held_out):
-    reference, _ = pairs(held_out)
-    for step in range(3):
+def places(views, kept):
+    """Which draw of which image each view is."""
+    same = (views[:, None] == kept.flatten(0, 1)[None]).flatten(2).all(dim=2)
+    assert (same.sum(dim=1) == 1).all()
+    place = same.int().argmax(dim=1)
+    return (place // N).tolist(), (place % N).tolist()
+
+
+@pytest.mark.parametrize("batch", [5, N, 64])
+def test_no_image_is_in_a_batch_twice_and_all_draws_are_used(held_out, batch):
+    """Two pairs of one image in a batch would be one another's negatives."""
+    reference, _ = pairs(held_out, config=ReferenceConfig(mask_ratio=0.4, batch=batch))
+    used = set()
+    for step in range(40):
         first, second = reference.at(step)
-        rows = (first[:, None] == reference.first[None]).flatten(2).all(dim=2).int().argmax(dim=1)
-        assert len(first) == STRONG.batch
-        assert torch.equal(first, reference.first[rows])
-        assert torch.equal(second, reference.second[rows])
+        draws, images = places(first, reference.first)
+        assert places(second, reference.second) == (draws, images)  # pairs stay together
+        assert len(images) == len(set(images)) == min(batch, N)
+        used |= set(zip(draws, images, strict=True))
+    assert len(used) > 0.7 * DRAWS * N
+    assert {draw for draw, _ in used} == set(range(DRAWS))
 
 
 @pytest.mark.parametrize("batch", [N, 100])
 def test_a_set_no_larger_than_a_batch_is_taken_whole(held_out, batch):
     images, labels = labelled_images(ReferenceConfig(kind="labels", batch=batch), held_out, 0).at(7)
-    assert torch.equal(images, held_out.images())
-    assert torch.equal(labels, held_out.labels)
+    assert sorted(labels.tolist()) == list(range(N))
+    assert torch.equal(images, held_out.images(labels))
+
+
+def augment(x, random):
+    """Adds to each image a number of its own, large enough to tell its views apart."""
+    return x + 1 + torch.rand(len(x), 1, 1, 1, generator=random)
+
+
+def test_expert_pairs_are_two_augmentations_of_each_image(held_out):
+    reference = expert_pairs(STRONG, held_out, augment, 0)
+    added = [(views - held_out.images()).flatten(2) for views in (reference.first, reference.second)]
+    assert all(part.shape == (DRAWS, N, 3 * 16 * 16) and part.std(dim=2).max() < 1e-6 for part in added)
+    assert len(torch.stack(added).mean(dim=3).unique()) > 0.99 * 2 * DRAWS * N
+
+
+@pytest.mark.parametrize("kind", ["corruption", "expert"])
+def test_pairs_are_made_in_chunks_and_no_more_than_agreed(held_out, monkeypatch, kind):
+    monkeypatch.setattr(module, "CHUNK", 10)
+    monkeypatch.setattr(module, "PAIRS", 3 * N + 5)
+    asked = []
+
+    def two_views(corrupted, random):
+        asked.append(len(corrupted))
+        return corrupted.kept, corrupted.kept
+
+    def augmented(x, random):
+        asked.append(len(x) // 2)
+        return x
+
+    if kind == "corruption":
+        reference = corrupted_pairs(ReferenceConfig(mask_ratio=0.0, decolorize=0.0), held_out, two_views, 4, 0)
+    else:
+        reference = expert_pairs(STRONG, held_out, augmented, 0)
+    assert asked == [10, 10, 10, 6]
+    assert torch.equal(reference.first, held_out.images().expand(3, -1, -1, -1, -1))
+    assert torch.equal(reference.second, reference.first)

@@ -14,7 +14,7 @@ from contrastive.encoder import Learner
 from contrastive.losses import ntxent
 from env import rewards
 from env.credit import credit_shares
-from env.engine import Engine, Turn, positive_similarity
+from env.engine import Engine, Turn, positive_similarity, running_statistics, without_gaps
 from env.reference import Reference
 from env.rewards import (
     Accuracy,
@@ -133,7 +133,7 @@ def engine_for(learner, reward, rate=1e-3):
         net.train()
         return loss
 
-    reference = Reference(*pairs(24, 7), batch=24, seed=0)
+    reference = Reference(*pairs(24, 7)[:, None], batch=24, seed=0)
     contrast = lambda u, rows: ntxent(u, 0.2)  # noqa: E731
     return Engine(learner, Descent(learner, rate), contrast, reference, held_out, reward, lambda: torch.tensor(0.5))
 
@@ -263,6 +263,17 @@ def test_the_literal_reward_goes_on_from_a_checkpoint():
     resumed.load_state_dict(cut.state_dict())
     for losses in series[3:]:
         assert torch.equal(uncut.after(moment(losses)), resumed.after(moment(losses)))
+
+
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("first", [False, True])
+def test_the_literal_reward_goes_on_after_a_loss_that_is_not_finite(strange, first):
+    series = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    undisturbed, disturbed = LiteralSlope(0.9, CPU), LiteralSlope(0.9, CPU)
+    for step, losses in enumerate(series):
+        if step == (0 if first else 2):
+            disturbed.after(moment(torch.full((3,), strange)))
+        assert torch.equal(undisturbed.after(moment(losses)), disturbed.after(moment(losses)))
 
 
 def test_the_image_reward_averages_the_references_gradient():
@@ -428,3 +439,56 @@ def test_positive_similarity_is_the_mean_over_all_pairs_of_an_images_views(k):
     u = torch.nn.functional.normalize(torch.randn(k, 4, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
     pairs = [(u[a] * u[b]).sum(dim=-1) for a in range(k) for b in range(a)]
     assert torch.allclose(positive_similarity(u), torch.stack(pairs).mean(), atol=1e-6)
+
+
+def test_an_image_without_a_reward_gets_what_the_others_get_on_average():
+    nan, inf = math.nan, math.inf
+    r = torch.tensor([[1.0, nan, 5.0, inf], [7.0, -inf, 7.0, 1.0], [nan, inf, -inf, nan], [1.0, 2.0, 3.0, 4.0]])
+    whole = without_gaps(r)
+    assert whole[:2].tolist() == [[1, 3, 5, 3], [7, 5, 7, 1]]
+    assert whole[2].isnan().all()
+    assert torch.equal(whole[3], r[3])
+
+
+@pytest.mark.parametrize(("spoiled", "usable"), [(slice(0, 1), True), (slice(None), False)])
+def test_the_engine_pays_no_zeros_for_what_it_could_not_measure(learner, spoiled, usable):
+    class Spoiled(Level):
+        def after(self, moment):
+            r = super().after(moment).clone()
+            r[:, spoiled] = math.nan
+            return r
+
+    r, _ = learn(engine_for(learner, Spoiled(1.0)))
+    assert r.isfinite().all() if usable else r.isnan().all()
+    if usable:
+        assert r[0, 0].item() == pytest.approx(r[0, 1:].mean().item(), rel=1e-5)
+
+
+def test_a_step_without_numbers_changes_no_statistics(learner):
+    engine = engine_for(learner, None)
+    for step in range(3):
+        before = snapshot(learner)
+        spoiled = pairs(16, step) * (math.nan if step == 1 else 1)
+        engine.learn([spoiled], torch.arange(16), step, Turn(rewarded=False))
+        assert unchanged(learner, before) == (step == 1)
+        counts = [value.item() for name, value in learner.state_dict().items() if name.endswith("num_batches_tracked")]
+        assert counts
+        assert set(counts) == {(1, 1, 2)[step]}
+
+
+def test_a_learner_may_be_without_statistics():
+    torch.manual_seed(0)
+    learner = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8))
+    before = snapshot(learner)
+    r, _ = learn(engine_for(learner, Level(1.0)))
+    assert r.isfinite().all()
+    assert not unchanged(learner, before)
+
+
+def test_running_statistics_are_the_buffers_that_a_forward_pass_changes():
+    plain = nn.Linear(3, 3)
+    plain.register_buffer("fixed", torch.ones(3))
+    without = nn.BatchNorm1d(3, track_running_stats=False)
+    module = nn.Sequential(plain, nn.BatchNorm1d(3), without, nn.Sequential(nn.InstanceNorm1d(3)))
+    names = [name for name, buffer in module.named_buffers() if any(buffer is s for s in running_statistics(module))]
+    assert names == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]

@@ -1,4 +1,4 @@
-"""An export that is cut short never leaves a card of files that are not there."""
+"""An export leaves a card of what is there: whole where it was cut short, and with programs of these weights alone."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import UsageError
 from training import exported
-from training.exported import Written, write
+from training.exported import Written, standing, write
 
 FILES = {"weights": Written(b"new"), "program": Written(b"made", {"1": 0.0})}
 
@@ -27,8 +27,37 @@ def test_the_card_comes_last(tmp_path, monkeypatch):
     assert (tmp_path / "card").read_text() == "old"
     monkeypatch.undo()
     write(tmp_path, FILES, "card", {"format": 1}, {"program"})
-    assert json.loads((tmp_path / "card").read_text()) == {"format": 1}
+    card = json.loads((tmp_path / "card").read_text())
+    assert card == {"format": 1, "files": {name: file.entry() for name, file in FILES.items()}}
     assert (tmp_path / "program").read_bytes() == b"made"
+
+
+def test_programs_of_the_very_same_weights_stay_with_their_entries(tmp_path):
+    write(tmp_path, FILES, "card", {"told": "once"}, {"program", "other"})
+    weights = {"weights": FILES["weights"]}
+    write(tmp_path, weights, "card", {"told": "again"}, {"program", "other"})
+    assert (tmp_path / "program").read_bytes() == b"made"
+    card = json.loads((tmp_path / "card").read_text())
+    assert card == {"told": "again", "files": {name: file.entry() for name, file in FILES.items()}}
+
+
+@pytest.mark.parametrize("damage", ["weights", "program", "card"])
+def test_programs_of_anything_else_go(tmp_path, damage):
+    write(tmp_path, FILES, "card", {}, {"program"})
+    weights = Written(b"others" if damage == "weights" else b"new")
+    if damage != "weights":
+        (tmp_path / damage).write_bytes(b"[]")
+    write(tmp_path, {"weights": weights}, "card", {}, {"program"})
+    assert not (tmp_path / "program").exists()
+    assert json.loads((tmp_path / "card").read_text()) == {"files": {"weights": weights.entry()}}
+
+
+def test_a_card_stands_for_the_weights_that_it_was_written_for(tmp_path):
+    weights = {"weights": FILES["weights"]}
+    assert standing(tmp_path, "card", weights) == {}
+    write(tmp_path, FILES, "card", {"told": "once"}, {"program"})
+    assert standing(tmp_path, "card", weights)["told"] == "once"
+    assert standing(tmp_path, "card", {"weights": Written(b"others")}) == {}
 
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path):

@@ -27,6 +27,13 @@ def reopen(path: Path, config: RunConfig = CONFIG) -> None:
     RunFolder.open(path, config, MAY_DIFFER).close()
 
 
+def begin(path: Path) -> None:
+    """Leave a run that has come to a first checkpoint."""
+    reopen(path)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "step_00000100.safetensors").touch()
+
+
 def test_the_first_opening_stores_settings_and_origin(tmp_path):
     path = tmp_path / "runs" / "a"
     with RunFolder.open(path, CONFIG, MAY_DIFFER) as folder:
@@ -45,8 +52,8 @@ def test_every_opening_is_recorded(tmp_path):
 
 
 def test_other_settings_are_refused_and_named_and_nothing_changes(tmp_path):
-    reopen(tmp_path)
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    begin(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     with pytest.raises(UsageError) as caught:
         reopen(tmp_path, replace(LONGER, seed=5, policy=replace(CONFIG.policy, mask_ratio=0.4)))
     message = str(caught.value)
@@ -54,7 +61,17 @@ def test_other_settings_are_refused_and_named_and_nothing_changes(tmp_path):
     assert "--policy.mask-ratio: stored 0.3, now 0.4" in message
     assert "--name OTHER" in message
     assert "schedule.steps" not in message
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+
+
+def test_a_start_that_came_to_nothing_binds_nobody_and_a_summary_does(tmp_path):
+    reopen(tmp_path)
+    other = replace(CONFIG, seed=5)
+    reopen(tmp_path, other)
+    assert stored(tmp_path) == other
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UsageError, match="--seed: stored 5, now 0"):
+        reopen(tmp_path)
 
 
 def test_settings_that_may_differ_are_updated(tmp_path):
@@ -73,7 +90,7 @@ def test_a_second_opening_is_refused_until_the_first_closes(tmp_path):
 
 
 def test_a_refused_opening_gives_up_the_lock(tmp_path):
-    reopen(tmp_path)
+    begin(tmp_path)
     with pytest.raises(UsageError, match="other settings"):
         reopen(tmp_path, replace(CONFIG, seed=5))
     reopen(tmp_path)
@@ -114,7 +131,7 @@ def test_a_crash_before_the_settings_were_stored_is_no_obstacle(tmp_path):
 
 @pytest.mark.parametrize("text", ["seed: [", "sed: 1", "seed: x", ""])
 def test_damaged_settings_are_named(tmp_path, text):
-    reopen(tmp_path)
+    begin(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"config.yaml no longer holds valid settings"):
         reopen(tmp_path)

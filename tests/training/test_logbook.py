@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.logbook import Logbook
+from training.logbook import ROWS, Logbook, history
 
 TAGS = frozenset({"a", "b", "picture"})
 
@@ -69,6 +69,12 @@ def test_a_resumed_run_overwrites_what_lies_past_its_checkpoint(tmp_path):
     assert [(row["step"], row["a"]) for row in rows] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0)]
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(event.step, event.value) for event in events.Scalars("a")] == [(0, 0), (1, 1), (2, 2), (3, 30)]
+
+
+def test_curves_are_read_without_what_a_crash_cut_and_none_where_there_are_none(tmp_path):
+    assert history(tmp_path / ROWS) == {}
+    (tmp_path / ROWS).write_text('{"step": 10, "a": 0.5, "b": 1}\n{"step": 20, "a": 0.25}\n{"step": 30, "a')
+    assert history(tmp_path / ROWS) == {"a": ([10, 20], [0.5, 0.25]), "b": ([10], [1])}
 
 
 def test_a_picture_reaches_tensorboard(tmp_path):

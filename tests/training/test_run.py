@@ -128,6 +128,12 @@ def test_a_module_that_does_not_fit_is_named_and_left_as_it_was(tmp_path):
     assert torch.equal(other.weight, before)
 
 
+def test_a_checkpoint_without_a_part_is_of_another_version(tmp_path):
+    go(start(tmp_path, {"part": Sum()}))
+    with pytest.raises(UsageError, match=r"step_00000010\.safetensors holds no alarms, origin: another version"):
+        start(tmp_path, {"part": Sum(), "origin": Sum(), "alarms": Sum()})
+
+
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_newest_checkpoint_falls_back_to_an_older_one(tmp_path, capsys, damaged):
     part = Sum()
@@ -224,18 +230,18 @@ def test_too_many_skipped_steps_end_a_run_and_name_the_settings(tmp_path, allowe
     weights = nn.Linear(1, 1)
     descent = Descent(weights, 0.1)
     run = start(tmp_path, {"learner's descent": descent}, steps=40, log_every=1)
-    skipped = MAX_SKIPPED if allowed else MAX_SKIPPED + 1
+    stray = MAX_SKIPPED + 1 if allowed else 40  # one good step after so many keeps the run going
 
     def step(number):
-        descent.step(weights(torch.ones(1)).sum() * (float("nan") if number < skipped else 1.0))
+        descent.step(weights(torch.ones(1)).sum() * (1.0 if number % stray == stray - 1 else float("nan")))
 
     if allowed:
         go(run, at_step=step)
-        assert descent.skipped == skipped
+        assert descent.skipped > MAX_SKIPPED
         return
     with pytest.raises(UsageError) as caught:
         go(run, at_step=step)
-    assert run.step == skipped
+    assert run.step == MAX_SKIPPED + 1
     for words in ("learner's descent: 21 steps", "stopped at step 21", "learning-rate", str(run.folder.checkpoints)):
         assert words in str(caught.value)
     assert max(saved(tmp_path)) <= MAX_SKIPPED  # what is resumed is still within the bound

@@ -1,8 +1,11 @@
 """Randomness is a function of (seed, step, stream) and of nothing else."""
 
+import contextlib
+
+import pytest
 import torch
 
-from training.seeding import generator_at
+from training.seeding import generator_at, seeded
 
 CPU = torch.device("cpu")
 
@@ -34,3 +37,28 @@ def test_the_global_generator_is_left_alone():
     torch.manual_seed(0)
     draw(1, 2, "batch")
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_what_is_built_depends_on_seed_stream_and_step_alone_and_leaves_no_trace():
+    built = {}
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    for before in (1, 0):
+        torch.manual_seed(before)
+        for place in ((3, "learner"), (4, "learner"), (3, "policy"), (3, "learner", 1)):
+            with seeded(*place):
+                built.setdefault(place, []).append(torch.rand(4))
+    assert torch.equal(torch.rand(4), expected)
+    assert all(torch.equal(*twice) for twice in built.values())
+    assert len({tuple(first.tolist()) for first, _ in built.values()}) == 4
+
+
+@pytest.mark.parametrize(("available", "devices"), [(False, []), (True, [3])])
+def test_of_several_gpus_the_one_in_use_alone_is_touched(monkeypatch, available, devices):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda chosen: asked.append(chosen) or contextlib.nullcontext())
+    with torch.random.fork_rng([]), seeded(0, "learner"):
+        pass
+    assert asked == [[], devices]
