@@ -8,6 +8,7 @@ reward is measured where it is"). Who takes part is built in system.py.
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from configs.reading import read
 from configs.run import RunConfig
 from contrastive import export as backbone_export
 from contrastive.accuracies import QUERIES, accuracies
+from contrastive.features import BATCH
 from env import pictures
 from env.distribution import CorruptionDistribution
 from env.engine import Turn
@@ -52,10 +54,11 @@ def train(config: RunConfig, run: Run, s: System) -> None:
             rows = s.world.rows(step)
             x = s.data.train.images(rows)
         with run.watch("policy"):
-            pi = s.estimator.look(x, random)  # π_θ(· | x)
-            a = s.estimator.draw(pi, random)  # one corruption an image, or several to compare
+            pi = s.estimator.look(x, random) if turn.rewarded else s.policy(x)  # π_θ(· | x)
+            # One corruption an image; where there is a reward, as many as the estimator wants to compare.
+            a = s.estimator.draw(pi, random) if turn.rewarded else [pi.sample(random)]
         with run.watch("generator"):
-            v = s.world.decorrupt(x, a if turn.rewarded else a[:1], random)  # g(c(x, a), z₁), g(c(x, a), z₂), ...
+            v = s.world.decorrupt(x, a, random)  # g(c(x, a), z₁), g(c(x, a), z₂), ...
         with run.watch("views"):
             v = s.world.show(v, rows, random)  # those that the learner is to see, augmented
         r, figures = s.engine.learn(v, rows, step, turn)  # one step of f_φ on them; what each image is paid for it
@@ -110,11 +113,20 @@ def rates(pi: CorruptionDistribution, learns: bool) -> dict[str, Tensor]:
     return figures | ({"policy/entropy": pi.entropy().mean()} if learns else {})
 
 
+@torch.no_grad()
+def final_rates(s: System) -> dict[str, float]:
+    """`rates` of the policy on test images, part by part, so that they are never all held as floats."""
+    test = s.data.test.thinned(QUERIES)
+    parts = torch.arange(len(test), device=s.device).split(BATCH)
+    found = [(len(rows) / len(test), rates(s.policy(test.images(rows)), False)) for rows in parts]
+    return {name: sum(share * part[name].item() for share, part in found) for name in found[0][1]}
+
+
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
     """Measure on the test images; write pictures, policy, backbone and summary.json; returns the summary."""
-    with torch.no_grad():
-        final = {name: value.item() for name, value in rates(s.policy(s.data.test.spread(QUERIES)), False).items()}
-    untrained = accuracies(s.new_learner(), s.data.train, s.data.test)
+    path = run.folder.path
+    export(config, s, path, {})  # before anything is measured: no figure that fails may cost the weights
+    final, untrained = final_rates(s), accuracies(s.new_learner(), s.data.train, s.data.test)
     rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
     summary = {
         "seconds": round(run.seconds, 2),
@@ -145,16 +157,20 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "camnet_sha256_after": s.generator.sha256(),
         "alarms": s.alarms.raised,
     }
-    path = run.folder.path
-    data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
-    about = {"run": path.name, "data": data, **summary}
-    backbone_export.export(s.learner, path, about)
-    if not isinstance(s.policy, Unlearned):
-        policy_export.export(s.policy, path, about)
+    export(config, s, path, summary)
     pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
     run.folder.write_json("summary.json", summary)
     return summary
+
+
+def export(config: RunConfig, s: System, path: Path, about: dict[str, Any]) -> None:
+    """Write the backbone and, where it can learn, the policy, with what their cards tell of the run."""
+    data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
+    about = {"run": path.name, "data": data, **about}
+    backbone_export.export(s.learner, path, about)
+    if not isinstance(s.policy, Unlearned):
+        policy_export.export(s.policy, path, about)
 
 
 def main(argv: list[str]) -> None:

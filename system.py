@@ -16,6 +16,7 @@ from configs.reading import read
 from configs.run import RunConfig
 from contrastive.accuracies import knn_top1
 from contrastive.backbones import takes_one_size
+from contrastive.chance import chance
 from contrastive.contrast import Contrast
 from contrastive.encoder import Learner
 from contrastive.features import evaluating
@@ -40,6 +41,7 @@ from policy.start import start_from
 from policy.unlearned import Unlearned
 from training import device
 from training.descent import Descent
+from training.origin import Origin, Source, digest
 from training.run import Stateful
 from training.seeding import generator_at, seeded
 
@@ -101,7 +103,7 @@ class System:
         if config.algorithm != "reinforce":
             self._hand_over()
         self.reward_average = MovingAverage.start(config.reward.momentum, where)
-        self.alarms = Alarms(config)
+        self.alarms = Alarms(config, chance(contrastive, config.views.shown, config.schedule.batch))
 
     def new_policy(self) -> LearnedPolicy | Unlearned:
         """The policy as it is before training."""
@@ -125,14 +127,29 @@ class System:
             return Contrast(self.config.contrastive, len(self.data.train)).to(self.device)
 
     def parts(self) -> dict[str, Stateful]:
-        """Everything that a step changes."""
-        parts: dict[str, Any] = self._learning()
+        """Everything that a step changes; a policy that stays as it is; and what all of it is made of."""
+        parts: dict[str, Any] = {"origin": self.origin()} | self._learning()
         if self.stable is not None:
             parts |= {"algorithm": self.stable, "reward average": self.reward_average}
-        elif self.reward is not None:
-            parts |= {"policy": self.policy, "policy's descent": self.descend_policy}
-            parts |= {"estimator": self.estimator, "reward average": self.reward_average}
+        elif isinstance(self.policy, nn.Module):
+            parts["policy"] = self.policy
+            if self.reward is not None:
+                parts |= {"policy's descent": self.descend_policy, "estimator": self.estimator}
+                parts |= {"reward average": self.reward_average}
         return parts | {"alarms": self.alarms}
+
+    def origin(self) -> Origin:
+        """What the run is made of and no checkpoint holds: images and generator."""
+        splits = self.data.train, self.data.validation, self.data.test
+        pixels = digest(tensor for split in splits for tensor in (split.pixels, split.labels))
+        return Origin(
+            {
+                "images": Source(pixels, "put the former ones back, or name their folder with --data.root"),
+                "weights of the generator": Source(
+                    self.generator.sha256(), f"put the former ones back (--generator {self.generator_name})"
+                ),
+            }
+        )
 
     def reward_figures(self, r: Tensor) -> dict[str, Tensor]:
         """The reward's curves: its mean over the batch, and the moving average of that."""
@@ -147,7 +164,7 @@ class System:
     def sheet(self, policy: LearnedPolicy | Unlearned) -> pictures.Sheet:
         """The same few test images through a policy's corruption and two decorruptions."""
         random = generator_at(self.config.seed, 0, "pictures", self.device)
-        x = self.data.test.images(torch.arange(PICTURED, device=self.device))
+        x = self.data.test.images(torch.arange(min(PICTURED, len(self.data.test)), device=self.device))
         action = policy(x).sample(random)
         corrupted = corrupt(x, action)
         showing = self.world.showing
@@ -162,7 +179,7 @@ class System:
             raise UsageError(
                 f"--schedule.batch {config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        frozen.require_fit(self.generator, self.generator_name, config.data)
+        frozen.require_fit(self.generator, self.generator_name, config.data, self.data.classes)
         if config.policy.name == "latent" and not self.generator.proposable:
             raise UsageError(
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"

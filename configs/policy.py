@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from configs.checks import require_range
+from configs.checks import require_probabilities, require_range
 
 PolicyName = Literal[
     "learned", "autodropout", "latent", "random", "cowmask", "crop", "downsample", "decolorize", "none"
@@ -71,12 +71,7 @@ class PolicyConfig:
             raise ValueError(f"--policy {self.name} learns nothing, so there is nothing to take --policy.from a run")
         require_range("policy.mask-ratio", self.mask_ratio, 0, 1)
         require_range("policy.decolorize", self.decolorize, 0, 1)
-        for probability in self.downsample:
-            require_range("policy.downsample", probability, 0, 1)
-        if sum(self.downsample) > 1:
-            raise ValueError(
-                f"--policy.downsample: the two probabilities add up to {sum(self.downsample):g}, at most 1 is possible"
-            )
+        require_probabilities("policy.downsample", self.downsample)
         if not 0 <= self.ratio_range[0] <= self.ratio_range[1] <= 1:
             raise ValueError(
                 f"--policy.ratio-range must be LOW HIGH with 0 <= LOW <= HIGH <= 1, got {self.ratio_range}"

@@ -1,6 +1,7 @@
 """What run_rl.py is told. Every field is a flag: `policy.mask_ratio` is `--policy.mask-ratio`."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,7 +57,8 @@ class RunConfig:
     seed: int = 0
     """Seed of everything drawn in the run: initial weights, batches, actions, codes."""
     name: str = ""
-    """Folder of the run under --runs; made from data, reward and seed where empty."""
+    """Folder of the run under --runs. Empty: made from data, reward, seed and what else is chosen by name and not the
+    default; runs that differ otherwise need names."""
     runs: Path = Path("runs")
     """Where run folders are kept."""
     algorithm: Literal["reinforce", "a2c", "ppo"] = "reinforce"
@@ -92,12 +94,7 @@ class RunConfig:
         if not self.policy.learns and self.reward.name != "none":
             raise ValueError(f"--policy {self.policy.name} has nothing to learn from a reward: add --reward none")
         if self.policy.estimator != "reinforce":
-            self.reward.require_comparable(f"--policy.estimator {self.policy.estimator}")
-            if self.reward.baseline != "auto":
-                raise ValueError(
-                    f"--policy.estimator {self.policy.estimator} compares two corruptions of an image with one "
-                    f"another and takes no --reward.baseline, got {self.reward.baseline}"
-                )
+            self._require_estimable()
         if (self.views.name == "policy") != (self.policy.name == "latent") and self.views.name != "auto":
             raise ValueError(
                 "--policy latent and --views policy belong together: its codes are the views. "
@@ -105,6 +102,8 @@ class RunConfig:
             )
         if self.algorithm != "reinforce":
             self._require_plain_policy()
+        if self.augment_strength == 0 and self.reward.reference.kind != "expert":
+            self._require_no_augmentation()
 
     @property
     def augment_strength(self) -> float:
@@ -117,6 +116,33 @@ class RunConfig:
         if self.data.name == "digits":
             return 0.0
         return 1.0 if self.policy.name == "none" else 0.5
+
+    def _require_estimable(self) -> None:
+        """Refuse what the estimators that compare two corruptions of an image cannot work with."""
+        policy, by = self.policy, f"--policy.estimator {self.policy.estimator}"
+        if not policy.learns:
+            raise ValueError(f"--policy {policy.name} has nothing to estimate a gradient for: leave {by} out")
+        if policy.estimator == "evolution" and policy.perturbations > self.schedule.batch:
+            raise ValueError(
+                f"--policy.perturbations {policy.perturbations} needs at least as many images a step: raise "
+                f"--schedule.batch {self.schedule.batch}, or try fewer"
+            )
+        self.reward.require_comparable(by)
+        if self.reward.baseline != "auto":
+            raise ValueError(
+                f"{by} compares two corruptions of an image with one another and takes no --reward.baseline, "
+                f"got {self.reward.baseline}"
+            )
+
+    def _require_no_augmentation(self) -> None:
+        """Refuse settings of an augmentation that is off."""
+        off = AugmentConfig(strength=self.augment.strength)
+        asked = [field.name for field in fields(off) if getattr(self.augment, field.name) != getattr(off, field.name)]
+        if asked:
+            raise ValueError(
+                f"--augment.{asked[0]} changes nothing at --augment.strength 0 (auto, on digits): add "
+                "--augment.strength 1, or less"
+            )
 
     def _require_plain_policy(self) -> None:
         """Refuse what Stable-Baselines3's algorithms would silently leave out."""
@@ -138,5 +164,10 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """The run's folder name: --name, or data, reward and seed."""
-        return self.name or f"{self.data.name}-{self.reward.name}-seed{self.seed}"
+        """The run's folder name: --name, or data, reward, choices that are not the default, and seed."""
+        if self.name:
+            return self.name
+        plain = {"learned", "reinforce", "auto", "ntxent", "small"}
+        parts = (self.policy.name, self.algorithm, self.views.name, self.contrastive.loss, self.contrastive.encoder)
+        chosen = [part for part in (*parts, Path(self.generator).stem) if part not in plain]
+        return re.sub(r"[^\w.-]", "_", "-".join([self.data.name, self.reward.name, *chosen, f"seed{self.seed}"]))

@@ -37,6 +37,11 @@ class ViewsConfig:
         return self.count if self.name == "all" or self.chooses else 2
 
     @property
+    def shown(self) -> int:
+        """Of these, those that the learner sees."""
+        return self.count if self.name == "all" else 2
+
+    @property
     def chooses(self) -> bool:
         """Whether the learner chooses among candidates."""
         return self.name in CHOOSING

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from configs.augment import AugmentConfig
 from configs.data import DataConfig
@@ -27,7 +26,7 @@ from contrastive import map as features_map
 from contrastive.accuracies import confusion
 from contrastive.alignment import alignment, distance, uniformity
 from contrastive.encoder import Learner
-from contrastive.features import digest, features, projections, unchanged
+from contrastive.features import digest, encoded, features, projections, unchanged
 from contrastive.knn import knn_classes
 from contrastive.linear_probe import linear_classes
 from contrastive.rank import rankme
@@ -45,8 +44,6 @@ PAIRS = 2000
 """Most images behind alignment, evenly spread."""
 FEWEST = 10
 """Images below which nothing is measured."""
-BATCH = 500
-"""Images encoded at once; bounds the memory, never the result."""
 SPACES: dict[str, Callable[[Learner, Tensor], Tensor]] = {"projections": projections, "features": features}
 """Where alignment, uniformity and RankMe are measured: what the loss compares, and what a task downstream uses."""
 
@@ -144,14 +141,6 @@ def measure(e: Evaluation) -> Measured:
     )
 
 
-def encoded(
-    space: Callable[[Learner, Tensor], Tensor], learner: Learner, images: ImageSet, what: str
-) -> Float[Tensor, "n d"]:
-    """Encode an image set part by part, so that it is never held as floats."""
-    rows = torch.arange(len(images), device=images.labels.device).split(BATCH)
-    return torch.cat([space(learner, images.images(some)) for some in tqdm(rows, desc=what, leave=False)])
-
-
 def alignments(e: Evaluation) -> dict[str, float]:
     """Alignment of two augmented views of each image, and distance of views of different images, in each space."""
     learner, x = e.trained.learner, e.asked.thinned(PAIRS).images()
@@ -228,7 +217,7 @@ def report(e: Evaluation, measured: Measured, argv: list[str]) -> dict[str, Any]
         "figures": measured.figures,
         "classes": by_class(e.classes, measured.confusions),
         "confusion": {name: counts.tolist() for name, counts in measured.confusions.items()},
-        "provenance": provenance(),
+        "provenance": provenance(config.device),
     }
 
 

@@ -20,7 +20,7 @@ from configs.errors import UsageError, as_program
 from configs.reading import read
 from contrastive import backbones, portable, trained
 from contrastive.encoder import Learner
-from training.exported import Written, table, write
+from training.exported import Written, standing, table, write
 from training.onnx import INPUT, require_onnx
 from training.provenance import provenance
 from training.seeding import seeded
@@ -37,7 +37,7 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
 
     Args:
         learner: On any device, in any mode; left as it is.
-        folder: Where the files go; made if missing. An ONNX file of an earlier backbone is removed.
+        folder: Where the files go; made if missing. An ONNX file of another backbone is removed.
         about: What to tell about it (run, data, steps, accuracies); anything JSON can hold.
         onnx: Write `backbone.onnx`, too.
 
@@ -49,11 +49,11 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
         UsageError: If the weights are not finite, the backbone cannot be traced, ONNX is not installed, or the file
             system refuses.
     """
-    _export(learner, folder, about, onnx)
+    write(folder, _files(learner, onnx), CARD, _card(learner, about), {ONNX})
     return folder / WEIGHTS
 
 
-def _export(learner: Learner, folder: Path, about: Mapping[str, Any], onnx: bool) -> dict[str, Written]:
+def _files(learner: Learner, onnx: bool) -> dict[str, Written]:
     if onnx:
         require_onnx()
     backbone = copy.deepcopy(learner.encoder).cpu().eval()
@@ -61,7 +61,6 @@ def _export(learner: Learner, folder: Path, about: Mapping[str, Any], onnx: bool
     if onnx:
         content = portable.as_onnx(backbone, learner.image_size)
         files[ONNX] = Written(content, portable.parity(backbone, learner.image_size, portable.read_onnx(content)))
-    write(folder, files, CARD, _card(learner, backbone, files, about), {ONNX})
     return files
 
 
@@ -83,11 +82,9 @@ def _weights(learner: Learner, backbone: nn.Module) -> Written:
     return Written(content)
 
 
-def _card(
-    learner: Learner, backbone: nn.Module, files: Mapping[str, Written], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a stranger needs to know to use the files."""
-    name, size = learner.config.encoder, learner.image_size
+def _card(learner: Learner, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stranger needs to know to use the files; `write` names these."""
+    name, size, backbone = learner.config.encoder, learner.image_size, learner.encoder
     versions = provenance()["versions"] | (
         {"timm": metadata.version("timm")} if name.startswith(backbones.TIMM) else {}
     )
@@ -103,7 +100,6 @@ def _card(
         f"{ONNX} takes x, named {INPUT}, and gives {portable.OUTPUT}",
         "load": _how_to_load(learner, backbone),
         "versions": versions,
-        "files": {file: written.entry() for file, written in files.items()},
         "about": dict(about),
     }
 
@@ -136,13 +132,11 @@ def _surgery(backbone: nn.Module) -> list[str]:
     return [*(stem if backbones.has_cifar_stem(backbone) else []), head]
 
 
-def main(argv: list[str]) -> None:
-    """Read the run's learner, write its backbone, print what was written."""
-    config = read(BackboneConfig, argv, prog="python -m contrastive.export", description=str(BackboneConfig.__doc__))
-    found = trained.load(config.run, torch.device("cpu"))
+def _about(folder: Path, found: trained.Trained) -> dict[str, Any]:
+    """What a checkpoint tells of its learner."""
     run = found.config
-    about = {
-        "run": config.run.resolve().name,
+    return {
+        "run": folder.resolve().name,
         "steps": found.step,
         "seed": run.seed,
         "data": run.data.name,
@@ -150,7 +144,17 @@ def main(argv: list[str]) -> None:
         "reward": run.reward.name,
         "loss": run.contrastive.loss,
     }
-    files = _export(found.learner, config.out, about, config.onnx)
+
+
+def main(argv: list[str]) -> None:
+    """Read the run's learner, write its backbone, print what was written."""
+    config = read(BackboneConfig, argv, prog="python -m contrastive.export", description=str(BackboneConfig.__doc__))
+    found = trained.load(config.run, torch.device("cpu"))
+    files = _files(found.learner, config.onnx)
+    # A run that has ended left a card with its figures, which hold for its last weights alone.
+    ended = standing(config.run, CARD, {WEIGHTS: files[WEIGHTS]})
+    about = ended.get("about", _about(config.run, found))
+    write(config.out, files, CARD, _card(found.learner, about), {ONNX})
     print(f"{config.out}: {CARD} and\n{table(files, 'none')}")
 
 

@@ -1,15 +1,20 @@
 """Looking at the learner without leaving a trace: evaluation mode as a scope, features, proof that nothing changed."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from configs.errors import UsageError
 from contrastive.encoder import Learner
+from env.images import ImageSet
+
+BATCH = 512
+"""Images encoded at once; bounds the memory, never the result."""
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 512) -> Float[Tensor, "n f"]:
+def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = BATCH) -> Float[Tensor, "n f"]:
     """Encode images in evaluation mode, without gradients, leaving the learner as it was.
 
     Args:
@@ -43,7 +48,7 @@ def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 51
         return torch.cat([learner.features(x) for x in images.split(batch)])
 
 
-def projections(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = 512) -> Float[Tensor, "n d"]:
+def projections(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = BATCH) -> Float[Tensor, "n d"]:
     """Project images to the unit vectors that the contrastive loss compares, in the manner of `features`.
 
     Args:
@@ -56,6 +61,22 @@ def projections(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int =
     """
     with torch.no_grad(), evaluating(learner):
         return torch.cat([learner(x) for x in images.split(batch)])
+
+
+def encoded(
+    space: Callable[[Learner, Tensor], Tensor], learner: Learner, images: ImageSet, what: str = ""
+) -> Float[Tensor, "n d"]:
+    """Encode an image set part by part, so that it is never held as floats; does not wait for the device.
+
+    Args:
+        space: `features` or `projections`.
+        learner: Left as it was.
+        images: On the learner's device; at least one.
+        what: Title of a progress bar on stderr; empty: none.
+    """
+    parts = torch.arange(len(images), device=images.labels.device).split(BATCH)
+    bar = tqdm(parts, desc=what, leave=False, disable=not what)
+    return torch.cat([space(learner, images.images(rows)) for rows in bar])
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def paper(u: Float[Tensor, "k n d"], temperature: float) -> Float[Tensor, " n"]:
         temperature: τ > 0.
 
     Returns:
-        Losses in nats, above 0; log n if all vectors are equal, 0 for one image.
+        Losses in nats, above 0 and on average above log n, which images that are told apart approach; 2 log n if all
+        vectors are equal, 0 for one image.
 
     Raises:
         ValueError: If there are fewer than two views.

@@ -45,9 +45,7 @@ def main(argv: list[str]) -> None:
         for views, _ in loader:  # (n, 2, 3, 32, 32), and labels that nobody asks for
             step += 1
             n, k = views.shape[:2]
-            u = learner(
-                views.transpose(0, 1).flatten(0, 1)
-            )  # both views in one call: they share BatchNorm's statistics
+            u = learner(views.transpose(0, 1).flatten(0, 1))  # one call: both views share BatchNorm's statistics
             loss = ntxent(u.view(k, n, -1), temperature=0.2).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -15,6 +15,8 @@ from configs.data import DataConfig
 from env.images import load
 from policy.transform import LearnedCorruption
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 run, epochs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6
 torch.manual_seed(0)
 digits = load(DataConfig(), torch.device("cpu"))

@@ -1,12 +1,14 @@
 """Alarms: curves that say that a run has gone wrong, what each means, and which setting to change.
 
 A case judges one point of the curves and remembers nothing; `Alarms` waits until a case has held for some points, and
-says it once. Symbols: n, images a step; g, cells a side of the grid.
+says it once. Chance is the loss of a learner that tells no image from another; only who knows the loss knows it, so it
+is given. Symbol: g, cells a side of the grid.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from configs.run import RunConfig
@@ -23,8 +25,8 @@ ALIKE = 0.99
 at rates of 0.012, 0.993 at 0.05, 0.986 at 0.1."""
 COVERED = 0.95
 """A mask ratio above it leaves nothing to recognize."""
-NEAR_CHANCE = 0.98
-"""A loss above this share of ln(2n - 1) is chance."""
+NEAR_CHANCE = 0.02
+"""How far below chance, as a share of it, a loss still is chance."""
 EXPLORING = 0.12
 """Smallest share of the largest entropy. Bounded logits keep it above 0.07 for good; mask rates of 0.02 still have
 0.14, a healthy run on digits ends near 0.5."""
@@ -91,26 +93,26 @@ def everything_hidden(means: Means, config: RunConfig) -> str | None:
     )
 
 
-def nothing_shared(means: Means, config: RunConfig) -> str | None:
+def nothing_shared(means: Means, config: RunConfig, chance: float) -> str | None:
     """The learner cannot tell which views belong together, though it tells views apart."""
     loss, similarity = means["learner/loss"], means["learner/positive_similarity"]
-    if not (_is_chance(loss, config) and similarity <= ALIKE):
+    if not (_is_chance(loss, chance) and similarity <= ALIKE):
         return None
     less = _guard(config, "lower the upper end") if config.policy.learns else "lower --policy.mask-ratio"
     return (
-        f"the learner's loss, {loss:.3f}, is that of chance, ln(2n - 1) = {_chance(config):.3f}: the pairs share "
-        f"nothing, or nothing is learned. Where much is hidden, {less}; otherwise raise --contrastive.learning-rate"
+        f"the learner's loss, {loss:.3f}, is that of chance, {chance:.3f}: the pairs share nothing, or nothing is "
+        f"learned. Where much is hidden, {less}; otherwise raise --contrastive.learning-rate"
     )
 
 
-def collapse(means: Means, config: RunConfig) -> str | None:
+def collapse(means: Means, config: RunConfig, chance: float) -> str | None:
     """The learner gives all images one vector: its positives are perfectly alike, and so are its negatives."""
     loss, similarity = means["learner/loss"], means["learner/positive_similarity"]
-    if not (_is_chance(loss, config) and similarity > ALIKE):
+    if not (_is_chance(loss, chance) and similarity > ALIKE):
         return None
     return (
-        f"the learner has collapsed: its loss, {loss:.3f}, is that of chance, ln(2n - 1) = {_chance(config):.3f}, "
-        f"though the two views of an image agree (similarity {similarity:.4f}), so all images get the same vector. "
+        f"the learner has collapsed: its loss, {loss:.3f}, is that of chance, {chance:.3f}, though the views of an "
+        f"image agree (similarity {similarity:.4f}), so all images get the same vector. "
         "Lower --contrastive.learning-rate or raise --contrastive.temperature, and start anew"
     )
 
@@ -159,13 +161,17 @@ def largest_entropy(grid: int) -> float:
     return (grid**2 + 1) * math.log(2) + math.log(3)
 
 
-def cases(config: RunConfig) -> list[Case]:
+def cases(config: RunConfig, chance: float | None) -> list[Case]:
     """What can go wrong in a run with these settings; what they ask for is no alarm.
 
-    The learner's two cases are watched in every run, the others only where a reward teaches a policy to corrupt.
+    The learner's two cases are watched wherever chance is known, the others only where a reward teaches a policy to
+    corrupt.
     """
     policy, learner = config.policy, frozenset({"learner/loss", "learner/positive_similarity"})
-    watched = [Case("nothing-shared", learner, nothing_shared), Case("collapse", learner, collapse)]
+    watched = []
+    if chance is not None:
+        watched.append(Case("nothing-shared", learner, partial(nothing_shared, chance=chance)))
+        watched.append(Case("collapse", learner, partial(collapse, chance=chance)))
     if not policy.learns or config.reward.name == "none":
         return watched
     if not config.reward.shared:
@@ -184,14 +190,15 @@ def cases(config: RunConfig) -> list[Case]:
     return watched
 
 
-def alarms(means: Means, config: RunConfig) -> list[Alarm]:
+def alarms(means: Means, config: RunConfig, chance: float | None) -> list[Alarm]:
     """All that is wrong with one point of the curves, however young the run and whatever the points before it.
 
     Args:
         means: Means by tag; cases whose curves are not among them are not judged.
         config: The run's settings.
+        chance: The learner's loss where it tells no image from another; None: no level says so.
     """
-    judged = [(case.name, case.judge(means, config)) for case in cases(config) if case.tags <= means.keys()]
+    judged = [(case.name, case.judge(means, config)) for case in cases(config, chance) if case.tags <= means.keys()]
     return [Alarm(name, message) for name, message in judged if message is not None]
 
 
@@ -203,13 +210,14 @@ class Alarms:
 
     Args:
         config: The run's settings.
+        chance: As for `alarms`.
 
     Attributes:
         raised: The step at which each alarm was raised first, by its name.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig, chance: float | None) -> None:
+        self.config, self.chance = config, chance
         self.raised: dict[str, int] = {}
         self._standing: list[str] = []
         self._against: dict[str, int] = {}  # points in a row that contradict what stands, by name
@@ -228,8 +236,8 @@ class Alarms:
         """
         if step <= self._quiet:
             return []
-        holding = {alarm.name: alarm.message for alarm in alarms(means, self.config)}
-        judged = [case.name for case in cases(self.config) if case.tags <= means.keys()]
+        holding = {alarm.name: alarm.message for alarm in alarms(means, self.config, self.chance)}
+        judged = [case.name for case in cases(self.config, self.chance) if case.tags <= means.keys()]
         raised = [name for name in judged if self._turned(name, name in holding) and name in holding]
         for name in raised:
             self.raised.setdefault(name, step)
@@ -260,13 +268,8 @@ class Alarms:
         self._against = dict(state["against"])
 
 
-def _chance(config: RunConfig) -> float:
-    """NT-Xent where all similarities are equal: ln(2n - 1) nats."""
-    return math.log(2 * config.schedule.batch - 1)
-
-
-def _is_chance(loss: float, config: RunConfig) -> bool:
-    return loss > NEAR_CHANCE * _chance(config)
+def _is_chance(loss: float, chance: float) -> bool:
+    return loss > chance - NEAR_CHANCE * abs(chance)  # rince's chance may lie below 0
 
 
 def _guard(config: RunConfig, change: str) -> str:

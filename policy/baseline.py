@@ -119,8 +119,9 @@ class Table(Baseline):
         total, weight = self.total[rows], self.weight[rows]
         past = torch.where(weight > 0, total / weight.clamp(min=1e-12), self.overall.value)
         present = r.detach().mean(dim=0)
-        self.total[rows] = self.momentum * total + (1 - self.momentum) * present.to(total)
-        self.weight[rows] = self.momentum * weight + (1 - self.momentum)
+        known = present.isfinite()
+        self.total[rows] = torch.where(known, self.momentum * total + (1 - self.momentum) * present.to(total), total)
+        self.weight[rows] = torch.where(known, self.momentum * weight + (1 - self.momentum), weight)
         self.overall.update(present.mean())
         return past[None]
 

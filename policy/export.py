@@ -42,8 +42,8 @@ def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
 
     Args:
         network: The policy, on any device; unwrapped from any data-parallel shell.
-        folder: Where `policy.safetensors` and `policy.json` go; made if missing. Programs of an earlier policy that
-            lie there are removed.
+        folder: Where `policy.safetensors` and `policy.json` go; made if missing. Programs that lie
+            there stay if they are of the very same weights, and are removed if not.
         card: What to tell about it (run, data, reward, steps, results); anything JSON can hold, kept under `about`.
 
     Returns:
@@ -55,7 +55,7 @@ def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
     """
     network = copy.deepcopy(network).cpu()
     files = {WEIGHTS: Written(_weights(network))}
-    write(folder, files, CARD, _card(network, files, card), {PROGRAM, ONNX})
+    write(folder, files, CARD, _card(network, card), {PROGRAM, ONNX})
     _compare(network, load(folder))
     return folder / WEIGHTS
 
@@ -102,8 +102,8 @@ def programs(network: LearnedPolicy, config: ExportConfig) -> dict[str, Written]
     return files
 
 
-def _card(network: LearnedPolicy, files: Mapping[str, Written], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a stranger needs to know to use the files."""
+def _card(network: LearnedPolicy, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stranger needs to know to use the files; `write` names these."""
     size = network.image_size
     return {
         "format": FORMAT,
@@ -119,7 +119,6 @@ def _card(network: LearnedPolicy, files: Mapping[str, Written], about: Mapping[s
         "mask_polarity": "1 = hidden",
         "license": "MIT",
         "versions": provenance()["versions"],
-        "files": {name: file.entry() for name, file in files.items()},
         "about": dict(about),
     }
 
@@ -227,7 +226,7 @@ def main(argv: list[str]) -> None:
     out = weights_path.parent if config.out == Path() else config.out
     about = _parse_card(card_path).get("about", {})
     files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
-    write(out, files, CARD, _card(network, files, about), {PROGRAM, ONNX})
+    write(out, files, CARD, _card(network, about), {PROGRAM, ONNX})
     print(f"{out}: {CARD} and\n{table(files, 'the policy itself')}")
 
 

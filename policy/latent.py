@@ -12,6 +12,8 @@ from policy.trunk import Trunk
 REACH = 1.5
 """Largest absolute proposed mean: the generator was trained on standard normal codes, and nearly all of these lie
 within 1.5 + 2 of zero."""
+PROPOSED = 2
+"""Views of an image that it proposes codes for."""
 
 
 class LatentPolicy(nn.Module):
@@ -30,7 +32,7 @@ class LatentPolicy(nn.Module):
         self.config, self.image_size, self.code_length = config, image_size, code_length
         self.trunk = Trunk(config.width, image_size, config.grid)
         self.norm = nn.LayerNorm(self.trunk.features, elementwise_affine=False)
-        self.means = nn.Linear(self.trunk.features, 2 * code_length)
+        self.means = nn.Linear(self.trunk.features, PROPOSED * code_length)
         nn.init.zeros_(self.means.weight)
         nn.init.zeros_(self.means.bias)
 
@@ -40,5 +42,5 @@ class LatentPolicy(nn.Module):
         _, whole = self.trunk(x)
         means = REACH * torch.tanh(self.means(self.norm(whole)) / REACH)
         rates = fixed_rates(len(x), c.grid, c.mask_ratio, c.decolorize, c.downsample, x.device)
-        law = CodeLaw(means.view(len(x), 2, self.code_length))
+        law = CodeLaw(means.view(len(x), PROPOSED, self.code_length))
         return CorruptionDistribution(rates.mask, rates.downsample_logits, rates.decolorize_logits, law)

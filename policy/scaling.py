@@ -46,9 +46,10 @@ class MovingAverage:
         return self.total / self.weight.clamp(min=1e-12)
 
     def update(self, x: Float[Tensor, ""]) -> None:
-        """Take in the next number."""
-        self.total = self.momentum * self.total + (1 - self.momentum) * x.detach()
-        self.weight = self.momentum * self.weight + (1 - self.momentum)
+        """Take in the next number; one that is not finite changes nothing."""
+        known, x = x.isfinite(), x.detach()
+        self.total = torch.where(known, self.momentum * self.total + (1 - self.momentum) * x, self.total)
+        self.weight = torch.where(known, self.momentum * self.weight + (1 - self.momentum), self.weight)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
@@ -128,7 +129,7 @@ class Quantiles:
         """Take in a batch of rewards and map it to [-1, 1]; no gradient."""
         # How many there are follows from shapes, which the host knows: no waiting for the device.
         self.seen = torch.cat([self.seen, reward.detach().flatten()])[-REMEMBERED:]
-        low, high = self.seen.quantile(LOW), self.seen.quantile(HIGH)
+        low, high = self.seen.nanquantile(LOW), self.seen.nanquantile(HIGH)  # NaN: a reward that nobody knows
         middle, half = (low + high) / 2, (high - low) / 2
         return ((reward.detach() - middle) / (half + self.epsilon)).clamp(-1, 1)
 

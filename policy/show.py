@@ -17,15 +17,12 @@ from env.pictures import hatching
 from policy import export
 from policy.habits import Habits, Policy, observe
 from policy.portrait import Examples, Portrait, draw
-from training.logbook import ROWS, rows
+from training.logbook import ROWS, history
 from training.seeding import generator_at
 from training.settings import run_settings
 
 EXTREMES = 6
 """Images shown of the most, and of the least corrupted."""
-
-History = dict[str, tuple[list[int], list[float]]]
-"""Steps and values of each curve, by tag."""
 
 
 def settings(run: Path) -> RunConfig:
@@ -42,18 +39,6 @@ def settings(run: Path) -> RunConfig:
             f"{run} has no {export.WEIGHTS}: the run has not ended. Give its command again; it goes on to the end"
         )
     return config
-
-
-def history(run: Path) -> History:
-    """The run's curves; none where metrics.jsonl is missing, and without lines that a crash cut short."""
-    curves: History = {}
-    for row in rows(run / ROWS):
-        step = row.pop("step")
-        for tag, value in row.items():
-            steps, values = curves.setdefault(tag, ([], []))
-            steps.append(step)
-            values.append(value)
-    return curves
 
 
 def starting_mask(config: RunConfig, like: Float[Tensor, "s s"]) -> dict[str, Float[Tensor, "s s"]]:
@@ -85,7 +70,7 @@ def portrait(
     config: RunConfig, policy: Policy, test: images.ImageSet, habits: Habits, show: ShowConfig, classes: tuple[str, ...]
 ) -> Portrait:
     """All that is drawn of a policy and these test images."""
-    x, curves, mean = test.images(), history(show.run), habits.mean_mask()
+    x, curves, mean = test.images(), history(show.run / ROWS), habits.mean_mask()
     most, least = habits.extremes(EXTREMES)
     return Portrait(
         title=f"{show.run.resolve().name}: what the policy does to {len(test)} test images",

@@ -17,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize, to_pil_i
 from env.corruption import Corrupted, corrupt
 from policy.build import LearnedPolicy
 from policy.export import load
+from policy.latent import PROPOSED, LatentPolicy
 
 SLACK = 0.5
 """How far float images may lie outside [0, 1]: bicubic resizing overshoots a little, normalized images far more."""
@@ -53,7 +54,8 @@ class LearnedCorruption(v2.Transform):
             many: two are a positive pair for SimCLR.
 
     Raises:
-        ValueError: If a setting is out of range, or several views are asked for without a decorruptor.
+        ValueError: If a setting is out of range, several views are asked for without a decorruptor, or more than the
+            policy proposes codes for.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class LearnedCorruption(v2.Transform):
             raise ValueError(
                 f"views={views}: without a decorruptor there is one view; apply the transform twice for two"
             )
+        if isinstance(policy, LatentPolicy) and views > PROPOSED:
+            raise ValueError(f"views={views}: a latent policy proposes the codes of {PROPOSED} views")
         self.policy = copy.deepcopy(policy).eval().requires_grad_(False)
         self.decorruptor = decorruptor
         self.p, self.fill, self.views = p, fill, views

@@ -39,6 +39,17 @@ def test_lightly(run):
     assert accuracy("lightly_simclr.py", run, 2) > 20
 
 
+@pytest.mark.parametrize("example", ["train_torchvision.py", "lightly_simclr.py"])
+def test_without_a_run_they_say_how_they_are_used(example):
+    if example.startswith("lightly"):
+        pytest.importorskip("lightly")
+    command = [sys.executable, str(ROOT / "examples" / example)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"python examples/{example} RUN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_they_name_their_own_commands():
     for path in (ROOT / "examples").glob("*.py"):
         assert f"python examples/{path.name} " in path.read_text().splitlines()[0]

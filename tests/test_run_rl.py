@@ -22,6 +22,7 @@ from configs.run import RunConfig
 from env import reference
 from env.engine import Engine
 from policy import export
+from policy.evolution import Evolution
 from policy.network import PolicyNetwork
 from training import checkpoint
 
@@ -363,6 +364,75 @@ def test_a_policy_may_start_from_another_run_and_stay_as_it_is(tmp_path, quick, 
         run(tmp_path / "other", "--policy.from", str(whole), "--policy.grid", "2")
 
 
+def test_a_frozen_policy_is_in_the_checkpoint_and_no_longer_in_the_folder_it_came_from(tmp_path, quick, whole):
+    source = tmp_path / "source"
+    export.export(export.load(whole), source, {})
+    flags = ["--policy.from", str(source), "--reward", "none"]
+    run(tmp_path, *flags, "--steps", "2")
+    export.export(PolicyNetwork(export.load(whole).config, 16), source, {})  # trained anew
+    later = run(tmp_path, *flags, "--steps", "4")
+    assert (later / "policy.safetensors").read_bytes() == (whole / "policy.safetensors").read_bytes()
+
+
+def test_a_run_goes_on_with_its_own_images_alone(tmp_path, quick, monkeypatch):
+    run(tmp_path, "--steps", "2")
+    monkeypatch.setattr("env.images.MIN_CONTRAST", 0.5)  # other colors
+    with pytest.raises(UsageError, match=r"began with other images: .*--data\.root.*--name OTHER"):
+        run(tmp_path, "--steps", "3")
+
+
+def test_a_run_goes_on_with_its_own_generator_alone(tmp_path, quick):
+    path = tmp_path / "mine.safetensors"
+    weights = safetensors.torch.load_file(frozen.SHIPPED / "digits.safetensors")
+    card = json.loads((frozen.SHIPPED / "digits.json").read_text())
+
+    def write() -> None:
+        path.write_bytes(safetensors.torch.save(weights))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_suffix(".json").write_text(json.dumps(card | {"file_sha256": sha256}))
+
+    write()
+    run(tmp_path, "--generator", str(path), "--steps", "2")
+    run(tmp_path, "--generator", str(path), "--steps", "3")
+    next(iter(weights.values())).view(-1)[0] += 1  # trained further, under the same name
+    write()
+    with pytest.raises(UsageError, match=r"began with other weights of the generator: .*mine\.safetensors.*OTHER"):
+        run(tmp_path, "--generator", str(path), "--steps", "4")
+
+
+def test_a_single_class_and_a_single_test_image_end_with_what_can_be_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "DRAWS", 1)
+    monkeypatch.setattr("env.images.TEST_IMAGES", 10)  # one of them is a 3
+    folder = run(tmp_path, "--data.classes", "3", "--steps", "2")
+    text = (folder / "summary.json").read_text()
+    summary = json.loads(text)
+    assert "NaN" not in text
+    assert (summary["linear_top1"], summary["linear_top1_untrained"], summary["knn_top1"]) == (None, None, 1.0)
+    assert json.loads((folder / "backbone.json").read_text())["about"]["linear_top1"] is None
+    assert (folder / "views.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_figure_that_fails_costs_the_weights(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(run_rl, "accuracies", lambda *_: crashed())
+    with pytest.raises(RuntimeError, match="planted"):
+        run(tmp_path, "--steps", "2")
+    assert export.load(tmp_path / "tiny")
+    assert (tmp_path / "tiny" / "backbone.json").exists()
+    assert not (tmp_path / "tiny" / "summary.json").exists()
+
+
+def test_the_same_command_keeps_programs_that_were_exported(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(export, "programs", lambda network, config: {"policy.pt2": export.Written(b"program")})
+    folder = run(tmp_path, "--steps", "2")
+    export.main([str(folder)])
+    card = json.loads((folder / "policy.json").read_text())
+    run(tmp_path, "--steps", "2")
+    assert (folder / "policy.pt2").exists()
+    assert json.loads((folder / "policy.json").read_text())["files"] == card["files"]
+    run(tmp_path, "--steps", "4")
+    assert not (folder / "policy.pt2").exists()
+
+
 COMBINATIONS = [
     ["loss-slope", "reference", "image", "auto"],
     ["loss-slope", "reference", "batch", "none"],
@@ -430,6 +500,16 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
     assert [step for step, rewarded in turns if rewarded] == [1, 2, 3, 4]
 
 
+def test_weights_are_perturbed_for_a_reward_alone(tmp_path, quick, monkeypatch):
+    corruptions, perturbed, learn, look = [], [], Engine.learn, Evolution.look
+    monkeypatch.setattr(Engine, "learn", lambda *given: corruptions.append(len(given[1])) or learn(*given))
+    monkeypatch.setattr(Evolution, "look", lambda *given: perturbed.append(len(corruptions)) or look(*given))
+    flags = ["--policy.estimator", "evolution", "--schedule.warmup", "3", "--schedule.policy-every", "2"]
+    run(tmp_path, *flags, "--steps", "8")
+    assert perturbed == [4, 6]
+    assert corruptions == [1, 1, 1, 1, 2, 1, 2, 1]
+
+
 def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch):
     """Nor does the learner see an unrestored image: the pairs are the generator's two views."""
     restored, learned_from = [], []
@@ -483,13 +563,20 @@ def planted_nan(patch: pytest.MonkeyPatch, where: str, steps: range) -> None:
         ("views", ["--reward.credit", "batch"]),
         ("reference", []),
         ("reference", ["--reward.credit", "batch"]),
+        ("views", ["--reward.baseline", "ema", "--reward.scaling", "quantiles"]),
+        ("views", ["--reward.baseline", "table"]),
+        ("views", ["--reward.baseline", "critic"]),
+        ("views", ["--reward.baseline", "rloo:2", "--reward", "adversarial"]),
+        ("views", ["--policy.estimator", "evolution"]),
     ],
 )
 def test_a_step_without_numbers_is_left_out_and_leaves_no_trace(tmp_path, quick, monkeypatch, where, flags):
     planted_nan(monkeypatch, where, range(3, 4))
     kept = learned(run(tmp_path, *flags))
+    unpaid = where == "views" or "--reward.credit" in flags  # credit by the image leaves out the reference alone
     assert kept[f"{STEPS}/learner's descent/skipped"] == (where == "views")
-    lost = [name for name, value in kept.items() if value.is_floating_point() and not value.isfinite().all()]
+    assert kept[f"{STEPS}/policy's descent/skipped"] == unpaid
+    lost = [name for name, value in kept.items() if not name.endswith("/seen") and not value.isfinite().all()]
     assert not lost
 
 

@@ -86,6 +86,20 @@ def test_all_faces_pay_the_same_and_leave_the_same_learner(reward):
         assert all(torch.equal(value, other[name]) for other in weights[1:]), name
 
 
+@pytest.mark.parametrize(
+    "flags", [[], ["--views", "all", "--views.count", "5"], ["--views", "hard", "--views.count", "5"]], ids=str
+)
+def test_chance_is_that_of_the_views_that_the_learner_sees(flags):
+    s = system("--loss", "sincere", *flags)
+    x = s.data.train.images(s.world.rows(0))
+    views = s.world.showing.show(
+        x.expand(s.config.views.drawn, *x.shape), s.world.rows(0), generator_at(0, 0, "v", CPU)
+    )
+    equal = torch.eye(64)[:1].expand(*views.shape[:2], 64)
+    expected = s.contrast(equal, s.world.rows(0)).mean().item()
+    assert s.alarms.chance == pytest.approx(expected)
+
+
 FRESH = """
 import sys
 import gymnasium

@@ -160,3 +160,12 @@ def test_the_command(tmp_path, capsys):
         about = json.loads((folder / "backbone.json").read_text())["about"]
         assert (about["run"], about["steps"], about["data"]) == ("one", 30, "digits")
     assert "backbone.safetensors" in capsys.readouterr().out
+
+    export(learner, run, {"run": "one", "knn_top1": 0.8})  # as at the run's end
+    for out in (tmp_path / "later", run):
+        main([str(run), "--out", str(out)])
+        assert json.loads((out / "backbone.json").read_text())["about"] == {"run": "one", "knn_top1": 0.8}
+    learner.encoder[0].weight.data += 1
+    checkpoint.save(run / "checkpoints", 40, {"parts": {"learner": learner.state_dict()}, "seconds": 1.0})
+    main([str(run)])  # the run went on: those figures are of other weights
+    assert json.loads((run / "backbone.json").read_text())["about"]["steps"] == 40

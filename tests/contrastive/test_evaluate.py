@@ -171,6 +171,12 @@ def test_one_class_alone_is_refused(run):
         evaluate.main([str(folder)])
 
 
+def test_a_runs_own_figures_of_one_class_lack_the_linear_one(run):
+    _, learner = run()
+    splits = load(DataConfig(classes=("3",)), CPU)
+    assert accuracies(learner, splits.train, splits.test) == {"knn_top1": 1.0, "linear_top1": None}
+
+
 def test_a_folder_that_cannot_be_made_is_named(run, tmp_path):
     folder, _ = run()
     (tmp_path / "taken").write_text("")

@@ -7,7 +7,8 @@ from torch import nn
 from configs.contrastive import ContrastiveConfig
 from configs.errors import UsageError
 from contrastive.encoder import Learner
-from contrastive.features import digest, evaluating, features, fingerprints, projections, unchanged
+from contrastive.features import BATCH, digest, encoded, evaluating, features, fingerprints, projections, unchanged
+from env.images import ImageSet
 
 
 class Restless(Learner):
@@ -41,6 +42,21 @@ def test_any_batch_gives_the_same_vectors_and_leaves_no_trace(learner, space):
     assert [part.training for part in learner.modules()] == modes
     assert not z.requires_grad
     assert torch.allclose(z, space(learner, images(20)), atol=1e-6)
+
+
+@pytest.mark.parametrize("space", [features, projections])
+def test_an_image_set_is_encoded_part_by_part(learner, space, monkeypatch):
+    pixels = (images(BATCH + 3) * 255).to(torch.uint8)
+    some, floats, asked = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long)), [], ImageSet.images
+    expected = space(learner, some.images())
+
+    def spied(self, index=None):
+        floats.append(asked(self, index))
+        return floats[-1]
+
+    monkeypatch.setattr(ImageSet, "images", spied)
+    assert torch.equal(encoded(space, learner, some), expected)
+    assert [len(part) for part in floats] == [BATCH, 3]
 
 
 def test_features_and_projections_are_the_learners(learner):

@@ -269,6 +269,17 @@ def test_a_single_image_has_no_negatives(name, value):
     assert u.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_notes_loss_falls_from_twice_log_n_to_log_n(k):
+    """From all vectors equal to images that are told apart: orthogonal ones, as good as that at a low temperature."""
+    n = 128
+    equal, apart = torch.eye(n)[:1].expand(k, n, n), torch.eye(n).expand(k, n, n)
+    assert torch.allclose(losses.paper(equal, T), torch.tensor(2 * math.log(n)))
+    settled = losses.paper(apart, 0.03)
+    assert torch.allclose(settled, torch.tensor(math.log(n)))
+    assert 2 * math.log(n) > losses.paper(apart, T)[0] > math.log(n)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_single_view_is_refused(name):
     with pytest.raises(ValueError, match="two views"):

@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
+from configs.contrastive import ContrastiveConfig
 from configs.policy import PolicyConfig
 from configs.reward import RewardConfig
 from configs.run import RunConfig, ScheduleConfig
+from contrastive.chance import chance
 from env.distribution import CorruptionDistribution, log, logit
 from env.masks.cells import Cells
 from policy.alarms import CONSECUTIVE, EXPLORING, Alarms, alarms, cases, largest_entropy
@@ -69,14 +71,14 @@ BAD = {
 
 def watch(points, config=RunConfig(), step=100):  # noqa: B008 (frozen)
     """The names of all alarms at a run's points, in order."""
-    watched, said = Alarms(config), []
+    watched, said = Alarms(config, CHANCE), []
     for number, point in enumerate(points):
         said += watched.check(point, step + 10 * number)
     return [message.split(":")[0].split(", ")[1] for message in said]
 
 
 def test_a_healthy_run_hears_nothing():
-    watched = Alarms(RunConfig())
+    watched = Alarms(RunConfig(), CHANCE)
     for step, *values in HEALTHY:
         means = {name: value for name, value in zip(COLUMNS, values, strict=True) if value is not None}
         for repeated in range(CONSECUTIVE):  # even if each point stayed
@@ -87,7 +89,7 @@ def test_a_healthy_run_hears_nothing():
 @pytest.mark.parametrize("name", BAD)
 def test_each_bad_case_is_told_from_all_others_and_names_number_and_flag(name):
     change, words = BAD[name]
-    found = {alarm.name: alarm.message for alarm in alarms(WELL | change, RunConfig())}
+    found = {alarm.name: alarm.message for alarm in alarms(WELL | change, RunConfig(), CHANCE)}
     expected = {name, "ratio-pressed"} if name == "everything-hidden" else {name}  # the guard is there, too
     assert set(found) == expected
     for word in words:
@@ -95,7 +97,29 @@ def test_each_bad_case_is_told_from_all_others_and_names_number_and_flag(name):
 
 
 def test_all_is_well_at_the_point_that_the_bad_ones_start_from():
-    assert alarms(WELL, RunConfig()) == []
+    assert alarms(WELL, RunConfig(), CHANCE) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "k", "n", "healthy"),
+    [("ntxent", 16, 16, 3.9), ("paper", 2, 128, 5.9), ("rince", 2, 16, -5.0)],
+)
+def test_chance_is_that_of_the_loss_in_use(loss, k, n, healthy):
+    level = chance(ContrastiveConfig(loss=loss), k, n)
+    for found, similarity, expected in (
+        (healthy, 0.9, []),
+        (level, 0.3, ["nothing-shared"]),
+        (level, 0.9999, ["collapse"]),
+    ):
+        point = WELL | {"learner/loss": found, "learner/positive_similarity": similarity}
+        raised = alarms(point, RunConfig(), level)
+        assert [alarm.name for alarm in raised] == expected
+        assert all(f"is that of chance, {level:.3f}" in alarm.message for alarm in raised)
+
+
+def test_where_no_level_is_chance_the_loss_is_not_judged():
+    assert alarms(WELL | {"learner/loss": 99.0}, RunConfig(), None) == []
+    assert {case.name for case in cases(RunConfig(), None)} == BAD.keys() - {"nothing-shared", "collapse"}
 
 
 def test_it_takes_three_points_to_raise_an_alarm_and_it_is_said_once():
@@ -111,7 +135,7 @@ def test_an_alarm_that_went_away_and_came_back_is_said_again():
 
 
 def test_the_first_step_of_each_is_kept():
-    watched, bad = Alarms(RunConfig()), WELL | BAD["collapse"][0]
+    watched, bad = Alarms(RunConfig(), CHANCE), WELL | BAD["collapse"][0]
     for number, point in enumerate([bad] * 3 + [WELL] * 3 + [bad] * 3):
         watched.check(point, 100 + 10 * number)
     assert watched.raised == {"collapse": 120}
@@ -119,7 +143,7 @@ def test_the_first_step_of_each_is_kept():
 
 def test_the_start_is_not_judged():
     config = RunConfig(schedule=ScheduleConfig(steps=5000, warmup=20))
-    watched, bad = Alarms(config), WELL | BAD["nothing-shared"][0]
+    watched, bad = Alarms(config, CHANCE), WELL | BAD["nothing-shared"][0]
     assert [step for step in range(10, 200, 10) if watched.check(bad, step)] == [150]
 
 
@@ -131,12 +155,12 @@ def test_a_point_without_the_curve_neither_raises_nor_withdraws():
 
 
 def test_nan_is_no_alarm():
-    assert alarms(dict.fromkeys(WELL, math.nan), RunConfig()) == []
+    assert alarms(dict.fromkeys(WELL, math.nan), RunConfig(), CHANCE) == []
 
 
 def test_a_resumed_run_does_not_repeat_itself(tmp_path):
     config, bad = RunConfig(), WELL | BAD["collapse"][0]
-    whole, cut = Alarms(config), Alarms(config)
+    whole, cut = Alarms(config, CHANCE), Alarms(config, CHANCE)
     points = [bad, bad, bad, WELL, bad, bad, WELL, WELL, WELL, bad, bad, bad]
     said = [whole.check(point, 100 + 10 * i) for i, point in enumerate(points)]
     assert sum(map(len, said)) == 2
@@ -144,14 +168,14 @@ def test_a_resumed_run_does_not_repeat_itself(tmp_path):
         assert cut.check(point, 100 + 10 * i) == said[i]
         saved = checkpoint.save(tmp_path, i + 1, {"alarms": cut.state_dict()})
         assert json.loads(json.dumps(cut.state_dict())) == cut.state_dict()
-        cut = Alarms(config)
+        cut = Alarms(config, CHANCE)
         cut.load_state_dict(checkpoint.newest_valid(tmp_path, print).state["alarms"])
     assert saved.exists()
     assert cut.raised == whole.raised == {"collapse": 120}
 
 
 def test_a_state_is_a_copy():
-    watched, bad = Alarms(RunConfig()), WELL | BAD["collapse"][0]
+    watched, bad = Alarms(RunConfig(), CHANCE), WELL | BAD["collapse"][0]
     state = watched.state_dict()
     for step in (100, 110, 120):
         watched.check(bad, step)
@@ -171,7 +195,7 @@ NONE = RewardConfig(name="none")
 )
 def test_where_no_policy_is_taught_the_learner_alone_is_watched(config):
     everything = {
-        name for change, _ in BAD.values() for name in (alarm.name for alarm in alarms(WELL | change, config))
+        name for change, _ in BAD.values() for name in (alarm.name for alarm in alarms(WELL | change, config, CHANCE))
     }
     assert everything == {"nothing-shared", "collapse"}
 
@@ -191,29 +215,29 @@ def test_where_no_policy_is_taught_the_learner_alone_is_watched(config):
     ],
 )
 def test_what_the_settings_ask_for_or_leave_out_is_no_alarm(config, silent):
-    assert {case.name for case in cases(config)} == BAD.keys() - silent
+    assert {case.name for case in cases(config, CHANCE)} == BAD.keys() - silent
 
 
 def test_unscaled_advantages_may_be_small():
     config = RunConfig(reward=RewardConfig(scaling="none"))
-    assert alarms(WELL | {"reward/advantage_std": 1e-5}, config) == []
-    assert [alarm.name for alarm in alarms(WELL | {"reward/advantage_std": 0.0}, config)] == ["dead-advantage"]
+    assert alarms(WELL | {"reward/advantage_std": 1e-5}, config, CHANCE) == []
+    assert [alarm.name for alarm in alarms(WELL | {"reward/advantage_std": 0.0}, config, CHANCE)] == ["dead-advantage"]
 
 
 def test_a_held_mask_ratio_may_waver_but_not_be_pulled_away():
     config = RunConfig(policy=PolicyConfig(ratio_range=(0.3, 0.3)))
-    assert alarms(WELL | {"policy/mask_ratio": 0.315}, config) == []
-    (above,) = alarms(WELL | {"policy/mask_ratio": 0.40}, config)  # where the adversarial reward takes it
+    assert alarms(WELL | {"policy/mask_ratio": 0.315}, config, CHANCE) == []
+    (above,) = alarms(WELL | {"policy/mask_ratio": 0.40}, config, CHANCE)  # where the adversarial reward takes it
     assert "raise the upper end" in above.message
-    (below,) = alarms(WELL | {"policy/mask_ratio": 0.20}, config)
+    (below,) = alarms(WELL | {"policy/mask_ratio": 0.20}, config, CHANCE)
     assert "lower the lower end" in below.message
 
 
 def test_stable_baselines_has_no_guard_and_no_entropy_weight():
     config = RunConfig(algorithm="a2c")
-    (hidden,) = alarms(WELL | {"policy/mask_ratio": 0.99}, config)
+    (hidden,) = alarms(WELL | {"policy/mask_ratio": 0.99}, config, CHANCE)
     assert "se --algorithm reinforce" in hidden.message
-    (bored,) = alarms(WELL | {"policy/entropy": 0.96}, config)
+    (bored,) = alarms(WELL | {"policy/entropy": 0.96}, config, CHANCE)
     assert "entropy-weight" not in bored.message
     assert "Lower --policy.learning-rate" in bored.message
 
@@ -237,4 +261,4 @@ def test_the_bound_on_entropy_lies_between_what_is_dead_and_what_is_bold():
 
 
 def test_every_curve_that_is_judged_is_logged():
-    assert set().union(*(case.tags for case in cases(RunConfig()))) <= tags.RUN
+    assert set().union(*(case.tags for case in cases(RunConfig(), CHANCE))) <= tags.RUN

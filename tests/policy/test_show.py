@@ -139,13 +139,6 @@ def test_a_new_policy_starts_at_its_rate_and_one_that_starts_from_another_is_not
     assert show.starting_mask(RunConfig(policy=PolicyConfig(name="autodropout")), like) == {}
 
 
-def test_curves_are_read_without_what_a_crash_cut(run):
-    curves = show.history(run)
-    assert curves["policy/mask_ratio"] == ([10, 20], [0.3, 0.3])
-    (run / "metrics.jsonl").unlink()
-    assert show.history(run) == {}
-
-
 def sheet(side, classes, points):
     """Something to draw: a mask of so many cells a side, so many classes, curves of so many points."""
     mask, x = torch.rand(side, side, generator=torch.Generator().manual_seed(0)), torch.rand(1, 3, 16, 16)

@@ -227,6 +227,8 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path):
     for settings in ({"views": 2}, {"views": 0}):
         with pytest.raises(ValueError, match="views"):
             LearnedCorruption(policy(), **settings)
+    with pytest.raises(ValueError, match=r"views=3: a latent policy proposes the codes of 2"):
+        LearnedCorruption(policy(name="latent"), Painter(), views=3)
     with pytest.raises(ValueError, match=r"16 x 16 images, got 32 x 32.*v2\.Resize\(16\)"):
         LearnedCorruption(policy(), Painter())(images(1, 32))
     with pytest.raises(UsageError, match="cannot read"):
