@@ -30,27 +30,26 @@ def power_ratio(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float
         real: `power` of true images.
         made: `power` of restorations.
     """
-    return _power_ratios(real, made).amax()
+    truth = real.mean(dim=0)
+    return (made.mean(dim=0) / truth.clamp(min=_least(truth))).amax()
 
 
 def detail_ratio(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, ""]:
     """The same ratio, geometric mean of all frequencies: how much of the truth's texture there is.
 
     About 1 where textures are real; a blur lowers it, and a pattern at few frequencies hardly raises it. Most
-    frequencies are high: halving the detail finer than four pixels, and nothing else, gives about 0.6.
-    """
-    return _power_ratios(real, made).log().mean().exp()
-
-
-def _power_ratios(real: Float[Tensor, "n f"], made: Float[Tensor, "m f"]) -> Float[Tensor, " f"]:
-    """Mean power of restorations over that of true images, frequency by frequency, in (0, inf).
-
-    1 where both have next to none, so that what restores exactly has a ratio of 1 everywhere.
+    frequencies are high: halving the detail finer than four pixels, and nothing else, gives about 0.6. Where neither
+    has any power to speak of, they are alike.
     """
     truth, restored = real.mean(dim=0), made.mean(dim=0)
-    least = (NO_POWER * truth.mean()).clamp(min=1e-12)  # flat images have none at all
+    least = _least(truth)
     floor = torch.where(truth < least, least, NO_POWER * least)
-    return restored.clamp(min=floor) / truth.clamp(min=least)
+    return (restored.clamp(min=floor) / truth.clamp(min=least)).log().mean().exp()
+
+
+def _least(truth: Float[Tensor, " f"]) -> Float[Tensor, ""]:
+    """Power below which a frequency of true images counts as empty."""
+    return (NO_POWER * truth.mean()).clamp(min=1e-12)  # flat images have none at all
 
 
 def steps(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n s"]:

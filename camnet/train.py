@@ -28,10 +28,13 @@ from training.run import Run
 from training.seeding import generator_at
 
 MAY_DIFFER = frozenset(
-    {"out", "steps", "max-minutes", "device", "compile", "log-every", "picture-every", "data.root", "data.download"}
+    {
+        *("out", "steps", "max-minutes", "device", "compile", "log-every", "picture-every", "measured"),
+        *("data.root", "data.download"),
+    }
 )
-WATCHED, MEASURED = 64, 200
-"""Validation images behind the curves, and behind the figures of the card."""
+WATCHED = 64
+"""Validation images behind the curves."""
 SHOWN = ("best_distance", "mean_distance", "best_psnr", "mean_psnr", "diversity")
 """Figures that are printed at the end."""
 BATCH = 8
@@ -128,7 +131,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
                         run.logbook.picture(f"samples/{task}", sheet, step)
         ranks.leave()  # the first measures alone
         if ranks.first:
-            card = card_of(trainer, run, argv, data.validation.thinned(MEASURED), folder.provenance)
+            card = card_of(trainer, run, argv, data.validation.thinned(config.measured), folder.provenance)
             frozen.save(trainer.averaged, config.out, card)
             report(config, run, card)
 

@@ -155,6 +155,8 @@ class CamnetConfig:
     """Rounds between points of the curves."""
     picture_every: int = 100
     """Rounds between sample sheets and validation figures in TensorBoard."""
+    measured: int = 200
+    """Validation images behind the card's figures, which take some minutes at the end."""
     layouts: Literal["palette", "maps"] = "palette"
     """Where the maps of the layout task come from. palette: classes of color, found by k-means. maps: a file
     name_mask.png beside each image of --data imagefolder; docs/camnet.md says how it has to look."""
@@ -209,6 +211,7 @@ class CamnetConfig:
         require_range("texture-weight", self.texture_weight, 0, 1000)
         require_range("log-every", self.log_every, 1, 1e9)
         require_range("picture-every", self.picture_every, 1, 1e9)
+        require_range("measured", self.measured, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)
 
     def _check_images(self) -> None:

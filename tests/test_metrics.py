@@ -62,13 +62,11 @@ def test_the_rows_hold_the_same_curves(folder):
 
 def test_a_training_of_camnet_logs_all_that_is_announced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "MEASURED", 2)
     monkeypatch.setattr(train, "WATCHED", 2)
     sizes = ["--generator.widths", "8", "8", "8", "--generator.blocks", "1", "--candidates", "2", "2", "2"]
     tasks = ["--generator.tasks", "mix", "decompression", "layout", "--picture-every", "1", "--log-every", "1"]
-    train.main(
-        [*sizes, *tasks, "--steps", "2", "--group", "1", "--batch", "2", "--device", "cpu", "--out", "w.safetensors"]
-    )
+    length = ["--steps", "2", "--group", "1", "--batch", "2", "--measured", "2"]
+    train.main([*sizes, *tasks, *length, "--device", "cpu", "--out", "w.safetensors"])
     folder = tmp_path / "runs" / "camnet-w"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     pictures = {tag for tag in tags.CAMNET if tag.startswith("samples/")}

@@ -27,7 +27,7 @@ TINY = shlex.split(
     "--steps 16 --group 2 --reuse 2 --adaptive 0.5 --batch 2 --candidates 3 2 2 --recolor True --flip True "
     "--grids 2 4 --pure 0.3 --picture-every 1 --ema 0.5 --device cpu --out tiny.safetensors "
     "--generator.widths 8 8 8 --generator.blocks 1 --generator.global-code 4 --generator.factors 5 "
-    "--generator.tasks mix layout decompression --generator.layout-classes 3"
+    "--generator.tasks mix layout decompression --generator.layout-classes 3 --measured 3"
 )
 
 
@@ -36,8 +36,7 @@ DIGITS = load(DataConfig(), torch.device("cpu"))
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """One thread, and two restorations an image in the card's figures instead of sixteen."""
-    monkeypatch.setattr(train, "MEASURED", 3)
+    """One thread, and three images behind the curves."""
     monkeypatch.setattr(train, "WATCHED", 3)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
