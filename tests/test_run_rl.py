@@ -583,5 +583,5 @@ def test_a_step_without_numbers_is_left_out_and_leaves_no_trace(tmp_path, quick,
 def test_too_many_steps_without_numbers_end_the_run(tmp_path, quick, monkeypatch):
     monkeypatch.setattr("training.run.MAX_SKIPPED", 2)
     planted_nan(monkeypatch, "views", range(2, STEPS))
-    with pytest.raises(UsageError, match=r"descent: \d steps had no finite gradient .* step size"):
+    with pytest.raises(UsageError, match=r"descent: \d steps in a row had no finite gradient .* step size"):
         run(tmp_path)
