@@ -54,8 +54,10 @@ def results(folder: Path, rows: Mapping[str, Sequence[str]], chosen: argparse.Na
         chosen: Seeds, jobs, rows and further flags (`options`).
 
     Raises:
-        UsageError: If a run lies there that had other settings or another generator.
+        SystemExit: If a run is refused, or one lies there that had other settings or another generator.
     """
+    from configs.errors import UsageError
+
     wanted = {name: flags for name, flags in rows.items() if not chosen.rows or name.startswith(tuple(chosen.rows))}
     found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in wanted}
     with ProcessPoolExecutor(chosen.jobs) as pool:
@@ -66,7 +68,11 @@ def results(folder: Path, rows: Mapping[str, Sequence[str]], chosen: argparse.Na
         }
         for done, future in enumerate(as_completed(waiting), start=1):
             row, seed = waiting[future]
-            found[row][seed] = future.result()
+            try:
+                found[row][seed] = future.result()
+            except UsageError as error:
+                pool.shutdown(cancel_futures=True)
+                raise SystemExit(f"{row}, seed {seed}: {error}") from error
             print(f"{done}/{len(waiting)} {row} seed {seed}: kNN {future.result()['knn_top1']:.3f}", file=sys.stderr)
     return {row: [summary for _, summary in sorted(by_seed.items())] for row, by_seed in found.items()}
 
