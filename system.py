@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from camnet import frozen
+from camnet.fit import require_fit
 from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
@@ -179,7 +180,7 @@ class System:
             raise UsageError(
                 f"--schedule.batch {config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        frozen.require_fit(self.generator, self.generator_name, config.data, self.data.classes)
+        require_fit(self.generator, self.generator_name, config.data, self.data.classes)
         if config.policy.name == "latent" and not self.generator.proposable:
             raise UsageError(
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"

@@ -22,14 +22,12 @@ from camnet.code import Code
 from camnet.decorruptor import Decorruptor, codes_per_image, weights_sha256
 from camnet.degraded import Degraded
 from camnet.fills import KINDS, Fill
+from camnet.fit import history
 from camnet.generator import CascadeModule, Generator
-from camnet.seen import history, require_unseen, same_images
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.typed import typed
-from env.actions import CHOICES
-from env.corruption import FACTORS
 from training.atomic import explained, write_atomically
 from training.seeding import seeded
 
@@ -53,7 +51,7 @@ class FrozenGenerator(Decorruptor):
         size: Side in pixels of the images it restores.
         tasks: What it was trained to restore; another task is refused.
         factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart. A factor beyond them
-            is restored as if nothing were known of it; `require_fit` refuses what lacks any that a policy uses.
+            is restored as if nothing were known of it; `camnet.fit` refuses what lacks any that a policy uses.
     """
 
     consistent = True
@@ -218,47 +216,6 @@ def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype =
     if ":" in name and not name.endswith(".safetensors"):
         return _made(name, device)
     return load(name, device, dtype)
-
-
-def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tuple[str, ...] = ()) -> None:
-    """Refuse a decorruptor that cannot serve a run, or that has seen its held-out images.
-
-    Args:
-        operator: The decorruptor.
-        name: What --generator came to, for the message.
-        data: The run's images.
-        classes: Names of the run's classes (`Splits.classes`), which tell one folder from another; empty: unknown.
-
-    Raises:
-        UsageError: If sizes differ, it does not restore what a policy deletes, or its card names other splits, or a
-            part, of the same images.
-    """
-    flag = f"--generator {name}"
-    if operator.size not in (None, data.size):
-        raise UsageError(
-            f"{flag} restores images of {operator.size} pixels, --data.size is {data.size}: train one with python -m "
-            "camnet.train, or change --data.size"
-        )
-    if operator.tasks is not None and "mix" not in operator.tasks:
-        raise UsageError(f"{flag} does not restore what a policy deletes: train one for --generator.tasks mix")
-    if operator.factors is not None and operator.factors < CHOICES:
-        used = ", ".join(map(str, FACTORS[:CHOICES]))
-        raise UsageError(
-            f"{flag} is told the first {operator.factors} of the downsampling factors apart, a policy uses {used}: "
-            f"train one with --generator.factors {CHOICES}"
-        )
-    require_unseen(operator.card, flag, data, classes)
-    if not same_images(operator.card, data, classes):
-        return
-    trained = operator.card["data"]
-    if trained.get("size", data.size) != data.size:
-        raise UsageError(f"{flag} was trained on images of {trained['size']} pixels, --data.size is {data.size}")
-    part = trained.get("classes", ())
-    if part and not (data.classes and set(part).issuperset(data.classes)):
-        raise UsageError(
-            f"{flag} was trained on the classes {', '.join(part)} alone: choose among them by --data.classes, or "
-            "train one for all with python -m camnet.train"
-        )
 
 
 def _made(name: str, device: torch.device) -> Decorruptor:

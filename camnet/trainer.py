@@ -16,10 +16,10 @@ from camnet.code import Code
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
+from camnet.fit import require_unseen
 from camnet.generator import CascadeModule, Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
-from camnet.seen import require_unseen
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError

@@ -7,7 +7,7 @@ import torch
 
 from camnet import frozen
 from camnet.fills import Fill
-from camnet.seen import history, require_unseen, same_images
+from camnet.fit import history, require_fit, require_unseen, same_images
 from configs.data import DataConfig
 from configs.errors import UsageError
 
@@ -55,9 +55,9 @@ def test_folders_that_share_no_class_are_other_images(own, others, same):
     assert same_images(card, OWN, own) == same
     if same:
         with pytest.raises(UsageError, match="seen held-out images"):
-            frozen.require_fit(operator(**card), "mine", OWN, own)
+            require_fit(operator(**card), "mine", OWN, own)
     else:
-        frozen.require_fit(operator(**card), "mine", OWN, own)
+        require_fit(operator(**card), "mine", OWN, own)
 
 
 def test_the_classes_of_a_named_set_do_not_make_it_another():
@@ -66,9 +66,9 @@ def test_the_classes_of_a_named_set_do_not_make_it_another():
 
 def test_a_part_of_another_folder_is_no_part_of_this_one():
     card = {"data": {"name": "imagefolder", "seed": 1, "size": 96, "classes": ["owl"]}, "class_names": ["owl"]}
-    frozen.require_fit(operator(**card), "mine", OWN, ("cat", "dog"))
+    require_fit(operator(**card), "mine", OWN, ("cat", "dog"))
     with pytest.raises(UsageError, match="images of 96 pixels"):
-        frozen.require_fit(operator(**card), "mine", OWN)
+        require_fit(operator(**card), "mine", OWN)
 
 
 @pytest.mark.parametrize("name", ["imagefolder", "imagefolder96"])
@@ -84,6 +84,6 @@ def test_a_generator_that_knows_fewer_factors_than_a_policy_uses_is_refused(weig
     for factors in (1, 2):
         few = frozen.load(weights("few", factors=factors), torch.device("cpu"))
         with pytest.raises(UsageError, match=rf"the first {factors} of .* uses 1, 2, 4: .* --generator\.factors 3"):
-            frozen.require_fit(few, "few", DataConfig())
-    frozen.require_fit(frozen.load(weights("enough", factors=3), torch.device("cpu")), "enough", DataConfig())
-    frozen.require_fit(Fill("mean"), "mean", DataConfig())
+            require_fit(few, "few", DataConfig())
+    require_fit(frozen.load(weights("enough", factors=3), torch.device("cpu")), "enough", DataConfig())
+    require_fit(Fill("mean"), "mean", DataConfig())

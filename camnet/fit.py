@@ -1,0 +1,99 @@
+"""Whether a generator can serve a run, and has not seen what the run holds out: that its card tells.
+
+The card says on which split of which images the weights were trained; its entry `before`, the same of the weights that
+this training began with, and so on. What a card does not say (those of old trainings) is not held against it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from camnet.decorruptor import Decorruptor
+from configs.data import DataConfig
+from configs.errors import UsageError
+from env.actions import CHOICES
+from env.corruption import FACTORS
+
+
+def history(card: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The card, then what it keeps of the cards before it, newest first."""
+    link: Mapping[str, Any] | None = card
+    while link:
+        yield link
+        link = link.get("before")
+
+
+def same_images(card: Mapping[str, Any], data: DataConfig, classes: tuple[str, ...] = ()) -> bool:
+    """Whether a card names the images of a run.
+
+    All folders have one name, `imagefolder`. Two that share no class are two sets, where the classes are known.
+
+    Args:
+        card: Of a generator.
+        data: The run's images.
+        classes: Names of the run's classes (`Splits.classes`); empty: unknown.
+    """
+    if card.get("data", {}).get("name") != data.name:
+        return False
+    own, others = set(classes), set(card.get("class_names", ()))
+    return data.name != "imagefolder" or not own or not others or not own.isdisjoint(others)
+
+
+def require_unseen(card: Mapping[str, Any], flag: str, data: DataConfig, classes: tuple[str, ...] = ()) -> None:
+    """Refuse weights that were trained, at whatever time, on another split of the run's images.
+
+    Args:
+        card: Of the weights.
+        flag: What named them, with its value, for the message.
+        data: The run's images.
+        classes: Names of the run's classes; empty: unknown.
+
+    Raises:
+        UsageError: If they were: such weights have seen images that the run holds out.
+    """
+    for link in history(card):
+        if same_images(link, data, classes) and link["data"].get("seed") != data.seed:
+            raise UsageError(
+                f"{flag} was trained on the split of --data.seed {link['data'].get('seed')} and has seen held-out "
+                f"images of --data.seed {data.seed}: take weights of that split, which python -m camnet.train makes"
+            )
+
+
+def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tuple[str, ...] = ()) -> None:
+    """Refuse a decorruptor that cannot serve a run, or that has seen its held-out images.
+
+    Args:
+        operator: The decorruptor.
+        name: What --generator came to, for the message.
+        data: The run's images.
+        classes: Names of the run's classes (`Splits.classes`), which tell one folder from another; empty: unknown.
+
+    Raises:
+        UsageError: If sizes differ, it does not restore what a policy deletes, or its card names other splits, or a
+            part, of the same images.
+    """
+    flag = f"--generator {name}"
+    if operator.size not in (None, data.size):
+        raise UsageError(
+            f"{flag} restores images of {operator.size} pixels, --data.size is {data.size}: train one with python -m "
+            "camnet.train, or change --data.size"
+        )
+    if operator.tasks is not None and "mix" not in operator.tasks:
+        raise UsageError(f"{flag} does not restore what a policy deletes: train one for --generator.tasks mix")
+    if operator.factors is not None and operator.factors < CHOICES:
+        used = ", ".join(map(str, FACTORS[:CHOICES]))
+        raise UsageError(
+            f"{flag} is told the first {operator.factors} of the downsampling factors apart, a policy uses {used}: "
+            f"train one with --generator.factors {CHOICES}"
+        )
+    require_unseen(operator.card, flag, data, classes)
+    if not same_images(operator.card, data, classes):
+        return
+    trained = operator.card["data"]
+    if trained.get("size", data.size) != data.size:
+        raise UsageError(f"{flag} was trained on images of {trained['size']} pixels, --data.size is {data.size}")
+    part = trained.get("classes", ())
+    if part and not (data.classes and set(part).issuperset(data.classes)):
+        raise UsageError(
+            f"{flag} was trained on the classes {', '.join(part)} alone: choose among them by --data.classes, or "
+            "train one for all with python -m camnet.train"
+        )
