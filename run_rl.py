@@ -7,7 +7,6 @@ reward is measured where it is"). Who takes part is built in system.py.
 """
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from policy.reinforce import ratio_penalty
 from policy.unlearned import Unlearned
 from system import System
 from training import curves, device, tags
-from training.folder import RunFolder
+from training.folder import SUMMARY, RunFolder
 from training.ranks import require_single
 from training.run import Run
 from training.schedule import one_cycle
@@ -55,7 +54,7 @@ def train(config: RunConfig, run: Run, s: System) -> None:
             x = s.data.train.images(rows)
         with run.watch("policy"):
             pi = s.estimator.look(x, random) if turn.rewarded else s.policy(x)  # π_θ(· | x)
-            # One corruption an image; where there is a reward, as many as the estimator wants to compare.
+            # One corruption per image; where there is a reward, as many as the estimator compares.
             a = s.estimator.draw(pi, random) if turn.rewarded else [pi.sample(random)]
         with run.watch("generator"):
             v = s.world.decorrupt(x, a, random)  # g(c(x, a), z₁), g(c(x, a), z₂), ...
@@ -74,7 +73,7 @@ def train(config: RunConfig, run: Run, s: System) -> None:
 
 
 def train_stably(config: RunConfig, run: Run, s: System, stable: "StableAlgorithm") -> None:
-    """The same turns with the policy in the hands of Stable-Baselines3: a batch and an update a step."""
+    """The same turns with the policy in the hands of Stable-Baselines3: a batch and an update per step."""
     schedule = config.schedule
     for step in run.steps():
         share = one_cycle(run.progress)
@@ -125,21 +124,11 @@ def final_rates(s: System) -> dict[str, float]:
 def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[str, Any]:
     """Measure on the test images; write pictures, policy, backbone and summary.json; returns the summary."""
     path = run.folder.path
-    export(config, s, path, {})  # before anything is measured: no figure that fails may cost the weights
-    final, untrained = final_rates(s), accuracies(s.new_learner(), s.data.train, s.data.test)
-    rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
-    summary = {
+    known: dict[str, Any] = {
         "seconds": round(run.seconds, 2),
         "steps": run.step,
-        "images_per_second": round(run.step * config.schedule.batch / run.seconds, 1),
-        **accuracies(s.learner, s.data.train, s.data.test),
-        **{f"{name}_untrained": value for name, value in untrained.items()},
-        "mask_ratio": final["policy/mask_ratio"],
-        "p_decolorize": final["policy/p_decolorize"],
-        "p_downsample": [final["policy/p_downsample_2"], final["policy/p_downsample_4"]],
         "policy": config.policy.name,
         "reward": config.reward.name,
-        "reward_average": rewards_seen[-1],
         "algorithm": config.algorithm,
         "estimator": config.policy.estimator,
         "baseline": config.reward.baseline,
@@ -153,6 +142,18 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
         "seed": config.seed,
         "generator": s.generator_name,
         "generator_file_sha256": s.generator.card.get("file_sha256"),
+    }
+    export(config, s, path, known, renew=False)  # first of all: no figure that fails may cost the weights
+    final, untrained = final_rates(s), accuracies(s.new_learner(), s.data.train, s.data.test)
+    rewards_seen = run.logbook.history().get("reward/average", ([], [None]))[1]
+    summary = known | {
+        "images_per_second": round(run.step * config.schedule.batch / run.seconds, 1),
+        **accuracies(s.learner, s.data.train, s.data.test),
+        **{f"{name}_untrained": value for name, value in untrained.items()},
+        "mask_ratio": final["policy/mask_ratio"],
+        "p_decolorize": final["policy/p_decolorize"],
+        "p_downsample": [final["policy/p_downsample_2"], final["policy/p_downsample_4"]],
+        "reward_average": rewards_seen[-1],
         "camnet_sha256_before": sha256_before,
         "camnet_sha256_after": s.generator.sha256(),
         "alarms": s.alarms.raised,
@@ -160,17 +161,19 @@ def finish(config: RunConfig, run: Run, s: System, sha256_before: str) -> dict[s
     export(config, s, path, summary)
     pictures.draw({"before training": s.sheet(s.new_policy()), "after training": s.sheet(s.policy)}, path / "views.png")
     curves.draw(run.logbook.history(), tags.PANELS, path / "curves.png")
-    run.folder.write_json("summary.json", summary)
+    run.folder.write_json(SUMMARY, summary)
     return summary
 
 
-def export(config: RunConfig, s: System, path: Path, about: dict[str, Any]) -> None:
-    """Write the backbone and, where it can learn, the policy, with what their cards tell of the run."""
-    data = {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")}
-    about = {"run": path.name, "data": data, **about}
-    backbone_export.export(s.learner, path, about)
+def export(config: RunConfig, s: System, path: Path, about: dict[str, Any], renew: bool = True) -> None:
+    """Write the backbone and, where it can learn, the policy, with what their cards tell of the run.
+
+    Without `renew`, weights that are there already stay with what their cards tell.
+    """
+    about = {"run": path.name, "data": config.data.told(), **about}
+    backbone_export.export(s.learner, path, about, renew=renew)
     if not isinstance(s.policy, Unlearned):
-        policy_export.export(s.policy, path, about)
+        policy_export.export(s.policy, path, about, renew)
 
 
 def main(argv: list[str]) -> None:
@@ -179,8 +182,8 @@ def main(argv: list[str]) -> None:
     require_single("run_rl.py")
     where = device.resolve(config.device)
     system = System(config, where)  # refuses what does not fit, before there is a folder
-    if config.reward.caution:
-        print(config.reward.caution, file=sys.stderr)
+    for caution in config.cautions:
+        print(caution, file=sys.stderr)
     sha256_before = system.generator.sha256()
     schedule = config.schedule
     with RunFolder.open(config.runs / config.run_name, config, MAY_DIFFER) as folder:

@@ -25,6 +25,7 @@ from contrastive.losses import ntxent
 from contrastive.soft_nearest_neighbor import soft_nearest_neighbor
 from contrastive.views import Choice
 from env import images, pictures, rewards
+from env.actions import CHOICES
 from env.augment.expert import Expert
 from env.corruption import Action, corrupt
 from env.distribution import fixed_rates
@@ -41,9 +42,9 @@ from policy.scaling import MovingAverage
 from policy.start import start_from
 from policy.unlearned import Unlearned
 from training import device
+from training.checkpoint import Stateful
 from training.descent import Descent
-from training.origin import Origin, Source, digest
-from training.run import Stateful
+from training.origin import Origin, Source
 from training.seeding import generator_at, seeded
 
 if TYPE_CHECKING:
@@ -141,15 +142,14 @@ class System:
 
     def origin(self) -> Origin:
         """What the run is made of and no checkpoint holds: images and generator."""
-        splits = self.data.train, self.data.validation, self.data.test
-        pixels = digest(tensor for split in splits for tensor in (split.pixels, split.labels))
         return Origin(
             {
-                "images": Source(pixels, "put the former ones back, or name their folder with --data.root"),
+                "source images": self.data.source,
                 "weights of the generator": Source(
                     self.generator.sha256(), f"put the former ones back (--generator {self.generator_name})"
                 ),
-            }
+            },
+            "--name OTHER",
         )
 
     def reward_figures(self, r: Tensor) -> dict[str, Tensor]:
@@ -180,11 +180,27 @@ class System:
             raise UsageError(
                 f"--schedule.batch {config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        require_fit(self.generator, self.generator_name, config.data, self.data.classes)
+        if config.reward.contrasts_held_out and len(self.data.validation) < 2:
+            raise UsageError(
+                f"--reward {config.reward.name} contrasts held-out images with one another, and there is only "
+                f"{len(self.data.validation)} for validation: take more images, other --data.classes, or "
+                "--reward.reference.kind labels"
+            )
+        require_fit(self.generator, self.generator_name, config.data, self.data.classes, self._factors())
         if config.policy.name == "latent" and not self.generator.proposable:
             raise UsageError(
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"
             )
+
+    def _factors(self) -> int:
+        """How many of the downsampling factors, from the first, policy and reference may draw."""
+        policy, reference = self.config.policy, self.config.reward.reference
+        if policy.learns or policy.name == "downsample":
+            return CHOICES
+        rates = [] if policy.name in ("none", "decolorize") else [policy.downsample]
+        if reference.kind == "corruption":
+            rates.append(reference.downsample)
+        return 1 + max((index for pair in rates for index, rate in enumerate(pair, start=1) if rate > 0), default=0)
 
     def _hand_over(self) -> None:
         """Give the policy into the hands of one of Stable-Baselines3's algorithms, at the weights it starts from."""
@@ -203,7 +219,7 @@ class System:
     def _learning(self) -> dict[str, Any]:
         """What a turn of the learner changes."""
         parts: dict[str, Any] = {"learner": self.learner, "learner's descent": self.descent}
-        if any(True for _ in self.contrast.parameters()):
+        if list(self.contrast.parameters()):
             parts["contrast"] = self.contrast
         return parts | ({"reward": self.reward} if self.reward is not None else {})
 
@@ -213,7 +229,7 @@ class System:
         if config.views.chooses and config.views.scoring_scale > 1 and takes_one_size(self.learner.encoder):
             raise UsageError(
                 f"--views.scoring-scale {config.views.scoring_scale}: the encoder {config.contrastive.encoder} takes "
-                "images of one size alone. Leave it at 1"
+                "only images of one size. Leave it at 1"
             )
         # --policy none has --reward none, which environments refuse: no other actions than its own ever come.
         restore = untouched if config.policy.name == "none" else self.generator.views
@@ -272,7 +288,7 @@ def vector_environment(
     """Build `gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=...)`.
 
     Args:
-        num_envs: Images a step.
+        num_envs: Images per step.
         flags: As run_rl.py takes them.
         array: What actions, observations and rewards are.
         frozen_learner: Put the learner back after every step.

@@ -8,18 +8,24 @@ from configs.checks import require_range
 from configs.data import DataConfig
 
 Task = Literal["mix", "decompression", "layout"]
+RECIPES = {
+    32: "configs/camnet_cifar10.yaml",
+    64: "configs/camnet_imagefolder.yaml",
+    96: "configs/camnet_imagefolder96.yaml",
+}
+"""Settings for photographs that ship, by the size of the images in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """The cascade: one module a resolution, coarse to fine."""
+    """The cascade: one module per resolution, coarse to fine."""
 
     resolutions: tuple[int, ...] = (4, 8, 16)
     """Side in pixels of each module's output; each twice the one before, the last the images' own."""
     widths: tuple[int, ...] = (48, 32, 16)
-    """Channels of each module; multiples of 8."""
+    """Channels of each module; with --generator.norm True multiples of 8."""
     blocks: int = 2
-    """Residual blocks a module."""
+    """Residual blocks per module."""
     global_code: int = 16
     """Length of a style: the part of each module's code that scales and shifts its features."""
     regions: tuple[int, ...] = ()
@@ -32,7 +38,7 @@ class GeneratorConfig:
     image, so it can be wider for the same time."""
     context: bool = False
     """Whether the modules also see features of the condition, which a network without codes draws from fine to coarse
-    (once an image, however many codes are tried).."""
+    (once per image, however many codes are tried)."""
     norm: bool = True
     """Whether blocks begin with GroupNorm. Without it they take two thirds of the time on a CPU."""
     smooth: bool = False
@@ -53,7 +59,7 @@ class GeneratorConfig:
             raise ValueError("--generator.resolutions needs at least one module")
         if len(self.resolutions) != len(self.widths):
             raise ValueError(
-                f"--generator.resolutions and --generator.widths need one entry a module each, "
+                f"--generator.resolutions and --generator.widths need one entry per module, "
                 f"got {len(self.resolutions)} and {len(self.widths)}"
             )
         if any(fine != 2 * coarse for coarse, fine in zip(self.resolutions, self.resolutions[1:], strict=False)):
@@ -65,7 +71,7 @@ class GeneratorConfig:
             )
         if self.regions and len(self.regions) != len(self.resolutions):
             raise ValueError(
-                f"--generator.regions needs one count a module: {len(self.resolutions)}, got {len(self.regions)}"
+                f"--generator.regions needs one count per module: {len(self.resolutions)}, got {len(self.regions)}"
             )
         for resolution, regions in zip(self.resolutions, self.regions, strict=False):
             if regions < 1 or resolution // self.patch % regions:
@@ -73,8 +79,7 @@ class GeneratorConfig:
                     f"--generator.regions: each must divide its module's side in patches; {regions} does not divide "
                     f"{resolution // self.patch}"
                 )
-        if any(width < 8 or width % 8 for width in self.widths):
-            raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), at least 8, got {self.widths}")
+        self._check_widths()
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
         require_range("generator.blocks", self.blocks, 1, 64)
@@ -82,6 +87,13 @@ class GeneratorConfig:
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
         require_range("generator.factors", self.factors, 1, 5)
         require_range("generator.layout-classes", self.layout_classes, 2, 255)
+
+    def _check_widths(self) -> None:
+        """Refuse modules without channels, and channels that do not make GroupNorm's 8 groups."""
+        if self.norm and any(width < 8 or width % 8 for width in self.widths):
+            raise ValueError(f"--generator.widths must be multiples of 8 (GroupNorm), at least 8, got {self.widths}")
+        if min(self.widths) < 1:
+            raise ValueError(f"--generator.widths must be at least 1, got {self.widths}")
 
     def regions_of(self, level: int) -> int:
         """Regions a side at a module."""
@@ -111,18 +123,19 @@ class CamnetConfig:
     """End after this many minutes, annealed and with weights exported: the step size follows the clock where the
     minutes will be over before the steps. 0: no limit."""
     batch: int = 64
-    """Images a gradient step."""
+    """Images per gradient step."""
     group: int = 4
     """Batches searched together."""
     reuse: int = 1
     """Gradient steps on each found code: a round is one search and group x reuse steps."""
     candidates: tuple[int, ...] = (32, 8, 4)
-    """Codes tried an image at each module (m). All ones: plain regression, the control."""
+    """Codes tried per image at each module (m). All ones: plain regression, the control."""
     adaptive: float = 0.0
     """Adaptive IMLE: before each further pass over a round's images, search again for this share of them, those whose
     loss has fallen most; the rest keep their codes. Needs --reuse 2 or more. In [0, 1]."""
     reject: float = 0.0
-    """RS-IMLE: leave out candidates that are nearer to the truth than this distance. 0: take the nearest."""
+    """RS-IMLE: leave out candidates that are nearer to the truth than this share of the median distance of the image's
+    candidates, again at every module. 0: take the nearest. In [0, 1]."""
     grids: tuple[int, ...] = (4,)
     """Grids of the training masks, drawn image by image; each divides the last."""
     pure: float = 0.0
@@ -161,7 +174,7 @@ class CamnetConfig:
     """Where the maps of the layout task come from. palette: classes of color, found by k-means. maps: a file
     name_mask.png beside each image of --data imagefolder; docs/camnet.md says how it has to look."""
     unlabeled: bool = False
-    """Train on the 100,000 unlabelled images of --data stl10, too."""
+    """Train on the 100,000 unlabeled images of --data stl10, too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -173,11 +186,13 @@ class CamnetConfig:
             raise ValueError(f"--out must end in .safetensors, got {self.out}")
         if len(self.candidates) != len(self.generator.resolutions):
             raise ValueError(
-                f"--candidates needs one count a module: {len(self.generator.resolutions)}, got {len(self.candidates)}"
+                f"--candidates needs one count per module: {len(self.generator.resolutions)}, got "
+                f"{len(self.candidates)}"
             )
         if self.generator.resolutions[-1] != self.data.size:
             raise ValueError(
-                f"--generator.resolutions must end at --data.size {self.data.size}, got {self.generator.resolutions}"
+                f"--generator.resolutions must end at --data.size {self.data.size}, got {self.generator.resolutions}: "
+                + self._for_another_size()
             )
         if not self.grids or min(self.grids) < 1:
             raise ValueError(f"--grids needs at least one, of at least 1 cell a side, got {self.grids}")
@@ -202,7 +217,7 @@ class CamnetConfig:
         require_range("group", self.group, 1, 1e4)
         require_range("reuse", self.reuse, 1, 1e4)
         require_range("adaptive", self.adaptive, 0, 1)
-        require_range("reject", self.reject, 0, 1e6)
+        require_range("reject", self.reject, 0, 1)
         require_range("pure", self.pure, 0, 1)
         require_range("ema", self.ema, 0, 0.999999)
         require_range("learning-rate", self.learning_rate, 0, 1)
@@ -213,6 +228,20 @@ class CamnetConfig:
         require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("measured", self.measured, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)
+
+    def _for_another_size(self) -> str:
+        """What to change where the modules do not end at the size of the images."""
+        size = self.data.size
+        if self.data.name != "digits" and size in RECIPES:
+            return f"for {size} pixels take --config {RECIPES[size]}"
+        sides = [size]
+        while sides[0] % (2 * self.generator.patch) == 0 and sides[0] >= 8:
+            sides.insert(0, sides[0] // 2)
+        return (
+            f"give for example --generator.resolutions {' '.join(map(str, sides))}, and as many entries each of "
+            "--generator.widths, --candidates and --generator.regions (of which each divides its module's side in "
+            "patches)"
+        )
 
     def _check_images(self) -> None:
         """Refuse images that do not have what is asked of them."""

@@ -24,7 +24,7 @@ def require_probabilities(flag: str, values: Sequence[float]) -> None:
 
     Args:
         flag: As for `require_range`.
-        values: One a case; what is left to 1 belongs to a case that is not named.
+        values: One per case; what is left to 1 belongs to a case that is not named.
 
     Raises:
         ValueError: If one lies outside [0, 1], or their sum does.

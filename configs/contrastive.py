@@ -26,7 +26,7 @@ class ContrastiveConfig:
     """Length of the projected vectors that the loss compares (SimCLR's is 128)."""
     loss: Annotated[LossName, arg(aliases=["--loss"])] = "ntxent"
     """ntxent: SimCLR's; with more than two views it is supcon (L_out) and stablerep (cross-entropy), which are the same
-    function. paper: -log(sum of all exp-similarities within the image / that of the batch), one number an image. l-in:
+    function. paper: -log(sum of all exp-similarities within the image / that of the batch), one number per image. l-in:
     -log of the summed positives over the rest. sincere: the other positives leave the denominator. dcl: all positives
     do. rince: tolerates wrong positives. cosine-pull: ntxent of the first two views, the others are pulled to them.
     spherical: a linear classifier with one class, and one vector on the unit sphere, an image. docs/losses.md has the

@@ -1,9 +1,9 @@
 """Which images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -27,12 +27,12 @@ class DataConfig:
     ] = "digits"
     """digits: scikit-learn's 1,797 real handwritten digits, each drawn once in two random colors (no download).
     cifar10, cifar100, stl10: tested on the official test images, 10 % of the training images held out for validation;
-    of stl10 the labelled images alone are used (camnet.train can take the others, too). imagefolder: your own images,
-    one folder a class, or such folders below train/ and test/ (or val/); with no train/, 80 % are for training, 5 % for
-    validation, 15 % for test. A file name_mask.png beside name.jpg is its map of classes, and never an image."""
+    of stl10 only the labeled images are used (camnet.train can take the others, too). imagefolder: your own images,
+    one folder per class, or such folders below train/ and test/ (or val/); with no train/, 80 % are for training, 5 %
+    for validation, 15 % for test. A file name_mask.png beside name.jpg is its map of classes, and never an image."""
     root: Annotated[Path, arg(aliases=["--data-root"])] = Path("data")
     """Where the files lie. cifar10, cifar100, stl10: the folder that holds cifar-10-batches-py, cifar-100-python or
-    stl10_binary. imagefolder: the folder that holds one folder a class. digits needs none."""
+    stl10_binary. imagefolder: the folder that holds one folder per class. digits needs none."""
     download: bool = False
     """Download the set into the root if it is not there (cifar10, cifar100, stl10). Without it nothing ever is."""
     size: int = 0
@@ -40,7 +40,7 @@ class DataConfig:
     or 32; others: a multiple of 8 from 16 to 512. Generators are shipped for digits of 16 and photographs of 32,
     64 and 96 pixels."""
     classes: tuple[str, ...] = ()
-    """Use these classes alone, by name or by number, from 0 in the set's own order; they are numbered anew in the order
+    """Use only these classes, by name or by number, from 0 in the set's own order; they are renumbered in the order
     given. Empty: all."""
     seed: int = 0
     """Draws the colors and the train / validation / test split. Apart from the run's seed, so that every run is
@@ -57,6 +57,18 @@ class DataConfig:
         if self.download and self.name == "imagefolder":
             raise ValueError("--data.download True: there is nothing to download for --data imagefolder")
         require_range("data.seed", self.seed, 0, 2**31)
+
+    def in_folder(self, root: Path) -> "DataConfig":
+        """The same images, their files in another folder; an empty path leaves it at the one that is set."""
+        return self if root == Path() else replace(self, root=root)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings by name as JSON holds them: the folder as text."""
+        return asdict(self) | {"root": str(self.root)}
+
+    def told(self) -> dict[str, Any]:
+        """The settings that say which images these are, by name, as cards keep them: not where the files lie."""
+        return {name: value for name, value in asdict(self).items() if name not in ("root", "download")}
 
     def chosen(self, names: Sequence[str]) -> tuple[int, ...]:
         """Find the classes to use among those of the set.

@@ -1,5 +1,6 @@
 """The one exception that is meant for the user, and how a program shows it."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,3 +23,15 @@ def as_program(name: str, main: Callable[[list[str]], None], interrupted: str) -
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; {interrupted}")
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read what is printed has gone, as with `--help | head`
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write out what was printed; where nobody reads it, let it go, or Python would complain as the program ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ class EvaluationConfig:
     generator: str = "digits"
     """Shipped weights by name, or the path of a .safetensors file. Its card says which images it is measured on."""
     against: tuple[str, ...] = ()
-    """Further weights, named likewise, measured on the same degraded images: one more row a case. Also erase, mean,
+    """Further weights, named likewise, measured on the same degraded images: one more row per case. Also erase, mean,
     blur or noise (what something plain in place of a generator is worth), or your own package.module:factory."""
     split: Literal["validation", "test"] = "test"
     """Which images: validation for choosing between settings, test for figures that are reported."""
@@ -30,11 +30,17 @@ class EvaluationConfig:
     amp: bool = False
     """Run CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it; figures move in the third digit."""
     seed: int = 0
-    """Draws degradations and codes."""
+    """Draws degradations, codes and the classifier of --features."""
+    features: tuple[Literal["classifier", "lpips"], ...] = ()
+    """Features to compare by besides the random ones, which trainings descend: of a small classifier, trained first on
+    the training images (another --seed, another classifier), or of VGG16, from --lpips. Fréchet distances are taken on
+    the first of them alone; with lpips they want several thousand images."""
+    lpips: Path = Path()
+    """Local safetensors file with LPIPS weights, for --features lpips; docs/camnet-distances.md says how to make it."""
     cases: tuple[str, ...] = ()
     """Cases by name, such as colorization or 'inpainting 50 %'. Empty: all that the generator is trained for."""
     out: Path = Path()
-    """Folder for figures.json, table.md and sheet.png, which are written anew. Empty: runs/evaluate-<generator>."""
+    """Folder for figures.json, table.md and sheet.png, which are overwritten. Empty: runs/evaluate-<generator>."""
     data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path("data")
     """Where the image files lie, as in camnet.train --data.root; set, size, classes and split are the card's."""
     download: Annotated[bool, arg(aliases=["--data.download"])] = False
@@ -48,6 +54,8 @@ class EvaluationConfig:
             raise ValueError("--generator needs the name of shipped weights or the path of a .safetensors file")
         if self.out == Path():
             object.__setattr__(self, "out", Path("runs") / f"evaluate-{stem(self.generator)}")
+        if ("lpips" in self.features) != (self.lpips != Path()):
+            raise ValueError("--features lpips and --lpips FILE need one another")
         require_range("images", self.images, 0, 1e9)
         require_range("k", self.k, 2, 1000)
         require_range("batch", self.batch, 1, 1e5)

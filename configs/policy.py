@@ -21,7 +21,7 @@ class PolicyConfig:
     """learned: the mask network, trained by REINFORCE. autodropout: one learned pattern of rectangles for all images,
     at first each as likely (28 % hidden). latent: random corruptions; the codes of the two views are what is learned.
     The others learn nothing and look at nothing. random: independent draws from the three rates below. cowmask, crop: a
-    blob-shaped mask, or one rectangle, of that mask ratio. downsample, decolorize: this alone, always. none: no
+    blob-shaped mask, or one rectangle, of that mask ratio. downsample, decolorize: only this, always. none: no
     corruption."""
     start: Annotated[str, arg(aliases=["--policy.from"])] = ""
     """Start from an exported policy: a run's folder, or its policy.safetensors. With --reward none it stays as it is:
@@ -30,7 +30,8 @@ class PolicyConfig:
     """How the learned policy draws its mask. cells: each by itself. budget: exactly --policy.mask-ratio of the cells
     (Gumbel top-k). smooth: a coarse field, enlarged and cut at zero, so that edges follow no grid."""
     grid: int = 4
-    """The mask hides whole cells of a grid x grid partition of the image; a power of two, at most one cell a pixel."""
+    """The mask hides whole cells of a grid x grid partition of the image; a power of two, at most one cell per
+    pixel."""
     mask_ratio: float = 0.3
     """Probability that a cell is hidden; where a learned policy starts, where a fixed one stays. In [0, 1]."""
     decolorize: float = 0.1
@@ -42,7 +43,7 @@ class PolicyConfig:
     learning_rate: float = 3e-3
     """Adam's peak step size for the policy."""
     entropy_weight: float = 0.002
-    """Weight of the entropy bonus (nats an image), in units of the reward's running RMS."""
+    """Weight of the entropy bonus (nats per image), in units of the reward's running RMS."""
     ratio_range: tuple[float, float] = (0.0, 0.5)
     """Mask-ratio guard: an image's expected mask ratio is free inside this range and pulled back outside it.
     Equal ends hold one ratio."""
@@ -55,7 +56,7 @@ class PolicyConfig:
     two corruptions an image. evolution: antithetic perturbations of the weights, no gradient of the policy at all; two
     corruptions an image."""
     perturbations: int = 8
-    """evolution only: directions tried a step, each on its own part of the batch."""
+    """evolution only: directions tried per step, each on its own part of the batch."""
     sigma: float = 0.1
     """evolution only: standard deviation of a perturbation of each weight."""
 
@@ -65,7 +66,7 @@ class PolicyConfig:
             raise ValueError(f"--policy.grid must be a power of two (1, 2, 4, 8, ...), got {self.grid}")
         if self.estimator == "disarm" and (self.name, self.mask) != ("learned", "cells"):
             raise ValueError(
-                "--policy.estimator disarm is for bits alone: it needs --policy learned --policy.mask cells"
+                "--policy.estimator disarm is for bits only: it needs --policy learned --policy.mask cells"
             )
         if self.start and self.name not in LEARNED:
             raise ValueError(f"--policy {self.name} learns nothing, so there is nothing to take --policy.from a run")

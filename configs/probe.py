@@ -16,7 +16,7 @@ class ProbeConfig:
     run: Positional[Path]
     """The run's folder, such as runs/digits-loss-slope-seed0; its newest checkpoint is measured."""
     out: Path = Path()
-    """Folder for figures.json, table.md and map.png, which are written anew. Empty: evaluation in the run's folder."""
+    """Folder for figures.json, table.md and map.png, which are overwritten. Empty: evaluation in the run's folder."""
     split: Literal["validation", "test"] = "test"
     """What is asked about: validation for choosing between settings, test for figures that are reported."""
     train_images: int = 10000

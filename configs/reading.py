@@ -88,7 +88,7 @@ def differences(old: T, new: T) -> dict[str, tuple[Any, Any]]:
         new: Another of the same class.
 
     Returns:
-        Dotted flag name (with hyphens, without dashes) -> (old value, new value), for unequal settings alone.
+        Dotted flag name (with hyphens, without dashes) -> (old value, new value), only for unequal settings.
     """
     before, after = dict(_values(_tree(old))), dict(_values(_tree(new)))
     return {name: (value, after[name]) for name, value in before.items() if value != after[name]}

@@ -20,7 +20,7 @@ class ReferenceConfig:
     kind: Literal["corruption", "expert", "labels"] = "corruption"
     """corruption: the contrastive loss of held-out images under the fixed, strong corruption below (no labels).
     expert: that of held-out images under expert augmentation at full strength (neither labels nor generator). labels: a
-    soft nearest-neighbor loss on held-out labelled images."""
+    soft nearest-neighbor loss on held-out labeled images."""
     mask_ratio: float = 0.1
     """Share of hidden cells in the reference corruption. In [0, 1]."""
     decolorize: float = 1.0
@@ -66,7 +66,8 @@ class RewardConfig:
     """rms: advantages are divided by their running root mean square. quantiles: rewards are mapped so that the 20 and
     80 % quantiles of past ones become -1 and 1, and cut there (Graves et al. 2017). none: as they are."""
     momentum: float = 0.9
-    """Decay of the moving averages: of the literal reward, the ema baseline and the curves. In [0, 1)."""
+    """Decay of the moving averages: of the literal reward, the baselines ema, critic and table, the root mean square
+    that advantages are divided by, and the curves. In [0, 1)."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
 
     def __post_init__(self) -> None:
@@ -95,12 +96,18 @@ class RewardConfig:
             return f"--reward {self.name} is paid by labels of validation images: what it learns is not self-supervised"
         if self.name == "loss-slope" and self.measured_on == "training":
             return (
-                "--reward.measured-on training pays for pairs that are easier than of late (docs/rewards.md): the "
+                "--reward.measured-on training pays for pairs that are easier than recent ones (docs/rewards.md): the "
                 "literal reading, kept for comparison"
             )
         if self.name == "cooperative":
             return "--reward cooperative pays for easy pairs, and nothing is easier than no corruption: a control"
         return ""
+
+    @property
+    def contrasts_held_out(self) -> bool:
+        """Whether it is measured by a contrastive loss of held-out images, which takes at least two of them."""
+        measured = self.name == "val-loss" or (self.name == "loss-slope" and self.measured_on == "reference")
+        return measured and self.reference.kind != "labels"
 
     @property
     def shared(self) -> bool:
@@ -128,7 +135,7 @@ class RewardConfig:
         """
         if self.shared or self.name == "prediction-gain":
             raise ValueError(
-                f"{by} compares several corruptions of an image, but the learner takes its step on one of them alone, "
+                f"{by} compares several corruptions of an image, but the learner takes its step on only one of them, "
                 f"and --reward {self.name}{' --reward.credit batch' * self.shared} pays for that step. "
                 "Use loss-slope, adversarial or cooperative with --reward.credit image"
             )

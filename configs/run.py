@@ -23,7 +23,7 @@ class ScheduleConfig:
     steps: Annotated[int, arg(aliases=["--steps"])] = 400
     """Learner steps in all. A finished run goes on when this is raised."""
     batch: int = 128
-    """Images a step; the learner sees two views of each."""
+    """Images per step; the learner sees two views of each."""
     warmup: int = 10
     """Learner steps before the policy's first."""
     policy_every: int = 1
@@ -63,7 +63,7 @@ class RunConfig:
     """Where run folders are kept."""
     algorithm: Literal["reinforce", "a2c", "ppo"] = "reinforce"
     """Who trains the policy: this project's REINFORCE, or Stable-Baselines3's A2C or PPO, unmodified, with a critic of
-    their own (baseline, scaling, entropy weight and mask-ratio guard are REINFORCE's alone)."""
+    their own (baseline, scaling, entropy weight and mask-ratio guard are only REINFORCE's)."""
     generator: str = "auto"
     """The frozen decorruptor. auto: the CAMNet shipped for the digits, or for photographs of --data.size (32, 64 or 96
     pixels). A name in camnet/weights, or the path of a .safetensors file: that CAMNet. erase, mean, blur, noise: a
@@ -102,8 +102,6 @@ class RunConfig:
             )
         if self.algorithm != "reinforce":
             self._require_plain_policy()
-        if self.augment_strength == 0 and self.reward.reference.kind != "expert":
-            self._require_no_augmentation()
 
     @property
     def augment_strength(self) -> float:
@@ -117,6 +115,19 @@ class RunConfig:
             return 0.0
         return 1.0 if self.policy.name == "none" else 0.5
 
+    @property
+    def cautions(self) -> list[str]:
+        """What to know before such a run begins, sentence by sentence."""
+        said = [self.reward.caution] if self.reward.caution else []
+        off = AugmentConfig(strength=self.augment.strength)
+        asked = [field.name for field in fields(off) if getattr(self.augment, field.name) != getattr(off, field.name)]
+        if asked and self.augment_strength == 0 and self.reward.reference.kind != "expert":
+            said.append(
+                f"--augment.{asked[0]} changes nothing at --augment.strength 0 (auto, on digits): the views are not "
+                "augmented"
+            )
+        return said
+
     def _require_estimable(self) -> None:
         """Refuse what the estimators that compare two corruptions of an image cannot work with."""
         policy, by = self.policy, f"--policy.estimator {self.policy.estimator}"
@@ -124,7 +135,7 @@ class RunConfig:
             raise ValueError(f"--policy {policy.name} has nothing to estimate a gradient for: leave {by} out")
         if policy.estimator == "evolution" and policy.perturbations > self.schedule.batch:
             raise ValueError(
-                f"--policy.perturbations {policy.perturbations} needs at least as many images a step: raise "
+                f"--policy.perturbations {policy.perturbations} needs at least as many images per step: raise "
                 f"--schedule.batch {self.schedule.batch}, or try fewer"
             )
         self.reward.require_comparable(by)
@@ -132,16 +143,6 @@ class RunConfig:
             raise ValueError(
                 f"{by} compares two corruptions of an image with one another and takes no --reward.baseline, "
                 f"got {self.reward.baseline}"
-            )
-
-    def _require_no_augmentation(self) -> None:
-        """Refuse settings of an augmentation that is off."""
-        off = AugmentConfig(strength=self.augment.strength)
-        asked = [field.name for field in fields(off) if getattr(self.augment, field.name) != getattr(off, field.name)]
-        if asked:
-            raise ValueError(
-                f"--augment.{asked[0]} changes nothing at --augment.strength 0 (auto, on digits): add "
-                "--augment.strength 1, or less"
             )
 
     def _require_plain_policy(self) -> None:

@@ -16,7 +16,7 @@ class ShowConfig:
     run: Positional[Path]
     """The run's folder, such as runs/digits-loss-slope-seed0; it must have ended."""
     out: Path = Path()
-    """The PNG, which is written anew. Empty: policy.png in the run's folder."""
+    """The PNG, which is overwritten. Empty: policy.png in the run's folder."""
     images: int = 1000
     """How many test images to look at, evenly spread; 0: all."""
     data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path()

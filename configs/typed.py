@@ -1,4 +1,4 @@
-"""Settings that were stored as JSON: made again with their types checked, which dataclasses themselves do not do."""
+"""Settings stored as JSON, rebuilt with type checks, which dataclasses lack."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints

@@ -1,7 +1,6 @@
-"""What a task downstream could get from the frozen features: accuracies within a run, and classes one by one."""
+"""What a task downstream could get from the frozen features: accuracies within a run."""
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from contrastive.encoder import Learner
@@ -45,19 +44,3 @@ def accuracies(learner: Learner, train: ImageSet, test: ImageSet) -> dict[str, f
         "knn_top1": knn_accuracy(bank, train.labels, queries, test.labels).item(),
         "linear_top1": linear_accuracy(bank, train.labels, queries, test.labels) if several else None,
     }
-
-
-def confusion(labels: Int[Tensor, " n"], predicted: Int[Tensor, " n"], classes: int) -> Int[Tensor, "c c"]:
-    """Count how often images of each class (row) were taken for each class (column).
-
-    Args:
-        labels: True classes, 0 to `classes` - 1.
-        predicted: What they were taken for.
-        classes: How many there are.
-    """
-    return torch.bincount(labels * classes + predicted, minlength=classes * classes).view(classes, classes)
-
-
-def class_accuracies(counts: Int[Tensor, "c c"]) -> Float[Tensor, " c"]:
-    """Share of each class's images that a `confusion` counts as recognized; NaN for a class without images."""
-    return counts.diagonal() / counts.sum(dim=1)

@@ -31,7 +31,7 @@ def build(name: str, width: int, image_size: int) -> nn.Module:
     Args:
         name: small; a classifier of torchvision (`torchvision.models.list_models(module=torchvision.models)`); or
             timm:NAME (`timm.list_models()`).
-        width: small alone: channels of its first stage.
+        width: only for small: channels of its first stage.
         image_size: Pixels a side of the images that it will see; `feature_length` tells whether it takes them.
 
     Returns:
@@ -70,13 +70,14 @@ def feature_length(network: nn.Module, name: str, image_size: int) -> int:
         raise _unfit(name, image_size, error) from error
     network.train()
     if not isinstance(h, Tensor) or h.ndim != 2:
-        raise UsageError(f"--contrastive.encoder {name} does not end in one vector an image; choose another")
+        raise UsageError(f"--contrastive.encoder {name} does not end in one vector per image; choose another")
     return h.shape[1]
 
 
 def takes_one_size(network: nn.Module) -> bool:
     """Whether images must be of the size that the backbone was made for (its positions are embedded)."""
-    return isinstance(network, models.VisionTransformer) or bool(_of_timm(network, "fixed_input_size"))
+    card = getattr(network, "pretrained_cfg", {})  # timm hangs it on its models
+    return isinstance(network, models.VisionTransformer) or bool(card.get("fixed_input_size"))
 
 
 def has_cifar_stem(network: nn.Module) -> bool:
@@ -122,7 +123,7 @@ class WholeMap(nn.Module):
         self.side = side
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
-        """Return channels x side x side numbers an image."""
+        """Return channels x side x side numbers per image."""
         if x.shape[-1] != self.side:
             if x.shape[-1] > self.side:
                 raise ValueError(f"the encoder was made for maps of side {self.side}, got {x.shape[-1]}: larger images")
@@ -185,11 +186,6 @@ def _timm() -> Any:
             f"--contrastive.encoder {TIMM}NAME needs the package timm ({error}): pip install timm, "
             "or choose an encoder of torchvision, such as resnet18"
         ) from error
-
-
-def _of_timm(network: nn.Module, entry: str) -> Any:
-    """An entry of the card that timm hangs on its models; None for other models."""
-    return getattr(network, "pretrained_cfg", {}).get(entry)
 
 
 def _unfit(name: str, image_size: int, error: Exception) -> UsageError:

@@ -1,4 +1,4 @@
-"""What the loss of a learner is that tells no image from another."""
+"""The loss of a learner that cannot tell images apart."""
 
 import math
 

@@ -55,7 +55,7 @@ class Learner(nn.Module):
                 quarter of it.
 
         Raises:
-            ValueError: If the encoder takes images of one size alone, and this is another.
+            ValueError: If the encoder takes only images of one size, and this is another.
         """
         chunk = self.config.chunk
         if self.training and 0 < 2 * chunk < len(x):
@@ -71,7 +71,7 @@ class Learner(nn.Module):
         """Images in [-1, 1]. Channels last takes two thirds of the time on a CPU (BatchNorm's backward above all)."""
         if x.shape[-1] != self.image_size and backbones.takes_one_size(self.encoder):
             raise ValueError(
-                f"the encoder {self.config.encoder} takes images of {self.image_size} pixels a side alone, "
+                f"the encoder {self.config.encoder} takes only images of {self.image_size} pixels a side, "
                 f"got {x.shape[-1]}"
             )
         return (2 * x - 1).contiguous(memory_format=torch.channels_last)

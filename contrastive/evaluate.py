@@ -4,18 +4,16 @@ Accuracies are those of frozen features: the learner is never trained here, and 
 was before. docs/evaluation.md says how to read each figure.
 """
 
-import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from configs.augment import AugmentConfig
 from configs.data import DataConfig
@@ -23,7 +21,6 @@ from configs.errors import UsageError, as_program
 from configs.probe import ProbeConfig
 from configs.reading import read
 from contrastive import map as features_map
-from contrastive.accuracies import confusion
 from contrastive.alignment import alignment, distance, uniformity
 from contrastive.encoder import Learner
 from contrastive.features import digest, encoded, features, projections, unchanged
@@ -36,10 +33,11 @@ from contrastive.trained import load as load_trained
 from env.augment.expert import Expert
 from env.images import ImageSet, load
 from training import device
-from training.atomic import explained, write_atomically
-from training.provenance import provenance
+from training.atomic import explained, write_atomically, write_json
+from training.provenance import command_of, provenance
 from training.seeding import generator_at
 
+PROGRAM = "contrastive.evaluate"
 PAIRS = 2000
 """Most images behind alignment, evenly spread."""
 FEWEST = 10
@@ -93,8 +91,7 @@ def prepare(config: ProbeConfig, where: torch.device) -> Evaluation:
         UsageError: If there is no such run, its images are not there, or they are too few to measure anything.
     """
     trained = load_trained(config.run, where)
-    data = trained.config.data
-    data = data if config.data_root == Path() else replace(data, root=config.data_root)
+    data = trained.config.data.in_folder(config.data_root)
     splits = load(data, where)
     asked: ImageSet = getattr(splits, config.split)
     bank, asked = splits.train.thinned(config.train_images), asked.thinned(config.test_images)
@@ -131,7 +128,7 @@ def measure(e: Evaluation) -> Measured:
     figures |= alignments(e)
     figures |= {f"uniformity_{name}": uniformity(F.normalize(z, dim=1)).item() for name, z in asked.items()}
     figures |= {f"rankme_{name}": rankme(z).item() for name, z in asked.items()}
-    confusions = {name: confusion(labels, guess, len(e.classes)) for name, guess in predicted.items()}
+    confusions = {name: multiclass_confusion_matrix(guess, labels, len(e.classes)) for name, guess in predicted.items()}
     say("the map")
     return Measured(
         {name: figures[name] for name in FIGURES},
@@ -158,7 +155,7 @@ def alignments(e: Evaluation) -> dict[str, float]:
 def pair_law(data: DataConfig) -> AugmentConfig:
     """How the two views of alignment's pairs are augmented: alike for all runs on a set, whatever these trained with.
 
-    SimCLR's crop, flip, color jitter and grayscale; on digits color alone, since a digit that is cut or flipped may be
+    SimCLR's crop, flip, color jitter and grayscale; on digits only color, since a digit that is cut or flipped may be
     another one.
     """
     return AugmentConfig(crop="none", flip=0.0) if data.name == "digits" else AugmentConfig()
@@ -200,12 +197,12 @@ def report(e: Evaluation, measured: Measured, argv: list[str]) -> dict[str, Any]
     """What is written as figures.json."""
     config = e.config
     return {
-        "command": command_of(argv),
+        "command": command_of(PROGRAM, argv),
         "run": config.run.resolve().name,
         "step": e.trained.step,
         "checkpoint": str(e.trained.path),
         "learner_sha256": digest(e.trained.learner),
-        "data": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(e.data).items()},
+        "data": e.data.as_json(),
         "split": config.split,
         "images": {"train": len(e.bank), config.split: len(e.asked), "pairs": min(len(e.asked), PAIRS)},
         "k": config.k,
@@ -237,17 +234,12 @@ def measured_on(e: Evaluation, measured: Measured) -> str:
 def page(e: Evaluation, measured: Measured, argv: list[str]) -> str:
     """What is written as table.md."""
     title = e.config.run.resolve().name
-    return f"# {title}\n\n{measured_on(e, measured)}\n\n    {command_of(argv)}\n\n{tables(e, measured)}"
+    return f"# {title}\n\n{measured_on(e, measured)}\n\n    {command_of(PROGRAM, argv)}\n\n{tables(e, measured)}"
 
 
 def tables(e: Evaluation, measured: Measured) -> str:
     """Both tables."""
     return f"{table(measured.figures)}\n{class_table(e.classes, measured.confusions)}"
-
-
-def command_of(argv: list[str]) -> str:
-    """The command as it may be given to a shell again."""
-    return f"python -m contrastive.evaluate {shlex.join(argv)}"
 
 
 def say(text: str) -> None:
@@ -257,13 +249,13 @@ def say(text: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Measure, make sure that the learner is what it was, write figures, table and map, print the tables."""
-    config = read(ProbeConfig, argv, prog="python -m contrastive.evaluate", description=str(ProbeConfig.__doc__))
+    config = read(ProbeConfig, argv, prog=f"python -m {PROGRAM}", description=str(ProbeConfig.__doc__))
     e = prepare(config, device.resolve(config.device))
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     with unchanged(e.trained.learner):
         measured = measure(e)
-    write_atomically(config.out / "figures.json", (json.dumps(report(e, measured, argv), indent=2) + "\n").encode())
+    write_json(config.out / "figures.json", report(e, measured, argv))
     write_atomically(config.out / "table.md", page(e, measured, argv).encode())
     features_map.draw(measured.drawing, config.out / "map.png")
     print(f"{measured_on(e, measured)}\n\n{tables(e, measured)}")
@@ -271,4 +263,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    as_program("contrastive.evaluate", main, "nothing was written")
+    as_program(PROGRAM, main, "nothing was written")

@@ -30,7 +30,7 @@ FORMAT = 1
 """Raised when a card of this version could no longer be read."""
 
 
-def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = False) -> Path:
+def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = False, renew: bool = True) -> Path:
     """Write a learner's backbone and its card, each compared with the learner before it is written.
 
     Each file is written whole or not at all, the card last.
@@ -40,6 +40,7 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
         folder: Where the files go; made if missing. An ONNX file of another backbone is removed.
         about: What to tell about it (run, data, steps, accuracies); anything JSON can hold.
         onnx: Write `backbone.onnx`, too.
+        renew: As for `training.exported.write`.
 
     Returns:
         The path of the weights.
@@ -49,7 +50,7 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
         UsageError: If the weights are not finite, the backbone cannot be traced, ONNX is not installed, or the file
             system refuses.
     """
-    write(folder, _files(learner, onnx), CARD, _card(learner, about), {ONNX})
+    write(folder, _files(learner, onnx), CARD, _card(learner, about), {ONNX}, renew)
     return folder / WEIGHTS
 
 
@@ -139,7 +140,7 @@ def _about(folder: Path, found: trained.Trained) -> dict[str, Any]:
         "run": folder.resolve().name,
         "steps": found.step,
         "seed": run.seed,
-        "data": run.data.name,
+        "data": run.data.told(),
         "policy": run.policy.name,
         "reward": run.reward.name,
         "loss": run.contrastive.loss,
@@ -151,9 +152,9 @@ def main(argv: list[str]) -> None:
     config = read(BackboneConfig, argv, prog="python -m contrastive.export", description=str(BackboneConfig.__doc__))
     found = trained.load(config.run, torch.device("cpu"))
     files = _files(found.learner, config.onnx)
-    # A run that has ended left a card with its figures, which hold for its last weights alone.
+    # A run that has ended left a card with its figures, which hold only for its last weights.
     ended = standing(config.run, CARD, {WEIGHTS: files[WEIGHTS]})
-    about = ended.get("about", _about(config.run, found))
+    about = _about(config.run, found) | ended.get("about", {})
     write(config.out, files, CARD, _card(found.learner, about), {ONNX})
     print(f"{config.out}: {CARD} and\n{table(files, 'none')}")
 

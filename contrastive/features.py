@@ -33,34 +33,32 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def features(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = BATCH) -> Float[Tensor, "n f"]:
+def features(learner: Learner, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
     """Encode images in evaluation mode, without gradients, leaving the learner as it was.
 
     Args:
         learner: Its encoder is used, not its projector.
         images: In [0, 1], on the learner's device; at least one.
-        batch: Images at once; bounds the memory, never the result.
 
     Returns:
-        The encoder's features, one row an image.
+        The encoder's features, one row per image.
     """
     with torch.no_grad(), evaluating(learner):
-        return torch.cat([learner.features(x) for x in images.split(batch)])
+        return torch.cat([learner.features(x) for x in images.split(BATCH)])
 
 
-def projections(learner: Learner, images: Float[Tensor, "n 3 h w"], batch: int = BATCH) -> Float[Tensor, "n d"]:
+def projections(learner: Learner, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
     """Project images to the unit vectors that the contrastive loss compares, in the manner of `features`.
 
     Args:
         learner: Encoder and projector are used.
         images: In [0, 1], on the learner's device; at least one.
-        batch: Images at once; bounds the memory, never the result.
 
     Returns:
-        Unit vectors, one row an image.
+        Unit vectors, one row per image.
     """
     with torch.no_grad(), evaluating(learner):
-        return torch.cat([learner(x) for x in images.split(batch)])
+        return torch.cat([learner(x) for x in images.split(BATCH)])
 
 
 def encoded(

@@ -41,7 +41,7 @@ def _embed(network: nn.Module, x: Tensor) -> Tensor:
     """Embed one chunk, to be embedded again in the backward pass.
 
     What is replayed must be a pure function: it takes the weights as they are now, and moves copies of the buffers, of
-    which the first pass's alone are put into the network.
+    which only the first pass's are put into the network.
     """
     weights: dict[str, Tensor] = dict(network.named_parameters())
     buffers = dict(network.named_buffers())

@@ -45,11 +45,9 @@ def knn_accuracy(
     bank_labels: Int[Tensor, " m"],
     features: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
-    k: int = 20,
-    temperature: float = 0.1,
 ) -> Float[Tensor, ""]:
     """Share of images that `knn_classes` classifies as `labels` do, in [0, 1], left on the device."""
-    return (knn_classes(bank_features, bank_labels, features, k, temperature) == labels).float().mean()
+    return (knn_classes(bank_features, bank_labels, features) == labels).float().mean()
 
 
 def _vote(

@@ -1,4 +1,4 @@
-"""Contrastive losses of k views an image, image by image; their means over the images are the papers' losses.
+"""Contrastive losses of k views per image, image by image; their means over the images are the papers' losses.
 
 All are small formulas over three quantities of anchor a, a view of an image (in logits, that is divided by τ):
 
@@ -152,7 +152,7 @@ def rince(u: Float[Tensor, "k n d"], temperature: float, q: float, weight: float
 
     Each positive stands alone with the anchor's negatives, as in SINCERE; for two views that is the authors' loss. For
     q -> 0 its gradient becomes SINCERE's (and the loss SINCERE + log λ). For larger q the gradient grows like
-    exp(q p_ab): near pairs count most, and its size, which changes with q / τ, wants a learning rate of its own.
+    exp(q p_ab): near pairs count most, and its size, which changes with q / τ, needs a learning rate of its own.
 
     Source: Chuang et al. 2022, "Robust Contrastive Learning against Noisy Views", as in the authors' code for SimCLR
     (chingyaoc/RINCE, simclr_module.py: pos + neg in the denominator).

@@ -112,7 +112,7 @@ def draw(drawn: Map, path: Path) -> None:
 
 
 def palette(classes: int) -> Float[np.ndarray, "c 4"]:
-    """One color a class: distinct ones while there are enough, then around the wheel."""
+    """One color per class: distinct ones while there are enough, then around the wheel."""
     if classes <= NAMED:
         return matplotlib.colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes))
     return matplotlib.colormaps["hsv"](np.linspace(0, 1, classes, endpoint=False))

@@ -1,4 +1,4 @@
-"""The contrastive loss of labelled images: neighbors should be of one's own class.
+"""The contrastive loss of labeled images: neighbors should be of one's own class.
 
 Symbols: u, unit vectors; s_ij = <u_i, u_j>, cosine similarity; τ, temperature.
 """

@@ -1,7 +1,7 @@
 """A linear classifier with one class for each training image, whose vectors lie on the unit sphere.
 
 The note that this project started from asks, beside its contrastive loss: "What about a linear classifier? Projected
-onto a unit sphere". Views are compared with one learned vector an image instead of with one another.
+onto a unit sphere". Views are compared with one learned vector per image instead of with one another.
 """
 
 import torch

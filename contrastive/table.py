@@ -1,21 +1,11 @@
 """What each figure of contrastive.evaluate means, and the tables that show them."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from jaxtyping import Int
 from torch import Tensor
 
-from contrastive.accuracies import class_accuracies
-
-
-class Column(NamedTuple):
-    """How a figure is shown."""
-
-    title: str
-    form: str
-    meaning: str
-
+from training.markdown import Column, aligned
 
 FIGURES = {
     "knn_top1": Column("kNN ↑", ".1%", "share of images whose class wins the vote of the nearest training images"),
@@ -39,7 +29,7 @@ FIGURES = {
 def table(figures: Mapping[str, float]) -> str:
     """The figures as Markdown, with what each means."""
     lines = [[c.title, format(figures[name], c.form), c.meaning] for name, c in FIGURES.items()]
-    return _aligned([["figure", "value", "meaning"], *lines])
+    return aligned([["figure", "value", "meaning"], *lines])
 
 
 def by_class(
@@ -51,7 +41,7 @@ def by_class(
         classes: Their names.
         confusions: What images of each class (row) were taken for, by who did it: knn, linear.
     """
-    shares = {who: class_accuracies(counts).tolist() for who, counts in confusions.items()}
+    shares = {who: (counts.diagonal() / counts.sum(dim=1)).tolist() for who, counts in confusions.items()}
     images = next(iter(confusions.values())).sum(dim=1).tolist()
     return {
         name: {"images": images[row], **{f"{who}_top1": s[row] if images[row] else None for who, s in shares.items()}}
@@ -69,12 +59,4 @@ def class_table(classes: Sequence[str], confusions: Mapping[str, Int[Tensor, "c 
     ):
         shares = ["–" if (share := shown[f"{who}_top1"]) is None else f"{share:.1%}" for who in ("knn", "linear")]
         lines.append([name, str(shown["images"]), *shares, f"{classes[position]} ({count})" if count else "–"])
-    return _aligned(lines)
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that can be read as text, too."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in ruled]
-    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+    return aligned(lines)

@@ -21,7 +21,7 @@ def space(grid: int) -> spaces.MultiDiscrete:
     """The space of actions, as Stable-Baselines3's algorithms take it.
 
     Args:
-        grid: Cells a side of the mask.
+        grid: Cells per side of the mask.
     """
     return spaces.MultiDiscrete([2] * grid**2 + [CHOICES, 2])
 
@@ -46,13 +46,13 @@ def from_vector(vector: Int[Tensor, "n d"], grid: int) -> Action:
 
     Args:
         vector: Elements of `space(grid)`.
-        grid: Cells a side of the mask.
+        grid: Cells per side of the mask.
 
     Raises:
         ValueError: If the rows are of another length.
     """
     if vector.shape[1] != grid**2 + 2:
-        raise ValueError(f"a {grid} x {grid} grid wants {grid**2 + 2} integers an action, got {vector.shape[1]}")
+        raise ValueError(f"a {grid} x {grid} grid needs {grid**2 + 2} integers per action, got {vector.shape[1]}")
     return Action(
         mask=vector[:, :-2].bool().view(-1, grid, grid),
         downsample=vector[:, -2].long(),
@@ -65,7 +65,7 @@ def decoded(vector: Int[np.ndarray, " d"], grid: int) -> dict[str, Any]:
 
     Args:
         vector: An element of `space(grid)`.
-        grid: Cells a side of the mask.
+        grid: Cells per side of the mask.
 
     Returns:
         mask: The grid of bits, True = hidden. mask_ratio: Share of hidden cells. factor: By how much the side shrinks.

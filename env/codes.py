@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CodeLaw:
-    """Normal codes of unit variance around a proposed mean, one mean a view.
+    """Normal codes of unit variance around a proposed mean, one mean per view.
 
     The generator knows standard normal codes: bounded means keep the proposals among codes that it was trained on.
 
     Attributes:
-        mean: One row a view.
+        mean: One row per view.
     """
 
     mean: Float[Tensor, "n 2 c"]

@@ -4,7 +4,7 @@ A corruption is the orthogonal projection P = M D Y of an image x: Y averages th
 averages blocks of s x s pixels (downsample), M zeroes hidden cells (mask). A block that a hidden cell touches is hidden
 whole, so the three commute and P P = P. The corrupted image is P x; what it deleted is x - P x. A restoration x̂ is made
 consistent by putting back what was kept: P x + t (x̂ - P x̂), where 0 <= t <= 1 shrinks the free part just enough to stay
-in [0, 1]. That adds one constant a block, whose borders would show; so most of the way is gone before, smoothly.
+in [0, 1]. That adds one constant per block, whose borders would show; so most of the way is gone before, smoothly.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from configs.camnet import Task
+from env.rows import Rows
 
 FACTORS = (1, 2, 4, 8, 16)
 """Downsampling factors an action chooses from by index; one that does not divide the image's side acts
@@ -27,11 +28,11 @@ SMOOTH_ROUNDS = 4
 
 
 @dataclass(frozen=True)
-class Action:
+class Action(Rows):
     """What to delete from each of n images.
 
     Attributes:
-        mask: 1 = hidden; one bit a cell of a g x g grid.
+        mask: 1 = hidden; one bit per cell of a g x g grid.
         downsample: Index into `FACTORS`.
         decolorize: True deletes color.
         drawn: What the mask was made from, where its bits do not tell the policy what it drew.
@@ -47,19 +48,9 @@ class Action:
     def __len__(self) -> int:
         return len(self.mask)
 
-    @property
-    def mask_ratio(self) -> Float[Tensor, " n"]:
-        """Share of hidden cells, in [0, 1]."""
-        return self.mask.float().mean(dim=(1, 2))
-
-    def select(self, index: Tensor) -> "Action":
-        """The actions at the given rows."""
-        optional = (None if part is None else part[index] for part in (self.drawn, self.code))
-        return Action(self.mask[index], self.downsample[index], self.decolorize[index], *optional)
-
 
 @dataclass(frozen=True)
-class Corrupted:
+class Corrupted(Rows):
     """A corrupted image and the planes that say what was deleted.
 
     Attributes:
@@ -75,10 +66,6 @@ class Corrupted:
 
     def __len__(self) -> int:
         return len(self.kept)
-
-    def select(self, index: Tensor) -> "Corrupted":
-        """The corrupted images at the given rows."""
-        return Corrupted(self.kept[index], self.hidden[index], self.action.select(index))
 
     def planes(self) -> Float[Tensor, "n p 1 1"]:
         """What was deleted everywhere, one 0-or-1 plane each: color, then each downsampling factor above 1."""
@@ -112,7 +99,7 @@ def corrupt(x: Float[Tensor, "n 3 h w"], action: Action) -> Corrupted:
 
     Args:
         x: Images in [0, 1], square.
-        action: One corruption an image.
+        action: One corruption per image.
 
     Returns:
         The corrupted images with their planes. An action that deletes nothing returns the images bit for bit.
@@ -135,8 +122,9 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     """Put back exactly what the corruption kept: x̂ -> P x + t (x̂ - P x̂), once x̂ has come near by itself.
 
     Where detail was deleted, x̂ is first brought near smoothly (`_approach`), or the borders of the blocks would show.
-    t is one factor a block (the largest in [0, 1] that keeps the block's pixels in [0, 1]), so P of the result is P x:
-    bit for bit where only cells were hidden, to rounding where means over color or blocks were kept. Differentiable.
+    t is one factor per block (the largest in [0, 1] that keeps the block's pixels in [0, 1]), so P of the result is
+    P x: bit for bit where only cells were hidden, to rounding where means over color or blocks were kept.
+    Differentiable.
 
     Args:
         restored: x̂, any range.
@@ -151,17 +139,17 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     limit = torch.where(free > 0, 1 - corrupted.kept, corrupted.kept)
     # How far each value may go along its free part before it leaves [0, 1]; what does not move is no limit.
     room = torch.where(free.abs() > 1e-6, limit / free.abs().clamp(min=1e-6), 1.0)
-    shrink = -_block_max(-room.amin(dim=1, keepdim=True), action.downsample)
+    shrink = -_blockwise(F.max_pool2d, -room.amin(dim=1, keepdim=True), action.downsample)
     visible = corrupted.kept + shrink.clamp(max=1) * free
     deletes = (action.decolorize | (action.downsample > 0)).view(-1, 1, 1, 1)
-    visible = torch.where(deletes, visible.clamp(0, 1), corrupted.kept)  # the clamp mends rounding alone
+    visible = torch.where(deletes, visible.clamp(0, 1), corrupted.kept)  # the clamp only mends rounding
     return torch.where(hidden.bool(), restored.clamp(0, 1), visible)
 
 
 def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
     """Bring block means near what was kept, within [0, 1]: a few rounds of x̂ <- clamp(x̂ + B (P x - P x̂)).
 
-    B enlarges one value a block bilinearly, by two again and again: no border between blocks in what it adds. And a
+    B enlarges one value per block bilinearly, by two again and again: no border between blocks in what it adds. And a
     block of which a few pixels leave [0, 1] loses these alone, not the contrast of the whole. What the rounds leave is
     mostly what alternates from block to block. Images at full detail stay as they are.
     """
@@ -185,11 +173,6 @@ def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], acti
     x = torch.where(gray, x.mean(dim=1, keepdim=True).expand_as(x), x)
     x = _blockwise(F.avg_pool2d, x, action.downsample)
     return torch.where(hidden.bool(), torch.zeros_like(x), x)
-
-
-def _block_max(x: Float[Tensor, "n 1 h w"], downsample: Int[Tensor, " n"]) -> Float[Tensor, "n 1 h w"]:
-    """Each block's maximum, spread over the block; blocks are those of the image's downsampling factor."""
-    return _blockwise(F.max_pool2d, x, downsample)
 
 
 def _repeat(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:

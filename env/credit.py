@@ -1,4 +1,4 @@
-"""Credit: which image owes how much of the slope of the reference loss.
+"""Credit: how much of the slope of the reference loss each image is credited with.
 
 Symbols: φ, the learner's weights; ℓ_i, contrastive loss of image i; L_ref, the reference loss; P, the optimizer's
 diagonal; η, its step size. Nothing here waits for the device.

@@ -27,11 +27,11 @@ class CorruptionDistribution:
     """Independent corruptions for n images.
 
     Certain outcomes (logits of ±inf) are allowed and exact: the other outcome is never drawn, has
-    log-probability -inf, and adds no entropy. Gradients want finite logits.
+    log-probability -inf, and adds no entropy. Gradients need finite logits.
 
     Attributes:
-        mask: Law of the masks (1 = hidden). `mode`, `log_prob` and `entropy` want one that can be learned.
-        downsample_logits: Unnormalized log-probabilities of `env.corruption.FACTORS`.
+        mask: Law of the masks (1 = hidden). `mode`, `log_prob` and `entropy` need one that can be learned.
+        downsample_logits: Unnormalized log-probabilities of the first three of `env.corruption.FACTORS`.
         decolorize_logits: Log-odds of deleting color.
         code: Law of proposed codes; None leaves them to the generator.
     """
@@ -41,15 +41,12 @@ class CorruptionDistribution:
     decolorize_logits: Float[Tensor, " n"]
     code: CodeLaw | None = None
 
-    def __len__(self) -> int:
-        return len(self.decolorize_logits)
-
     @property
     def _mask(self) -> LearnedMaskLaw:
         return cast(LearnedMaskLaw, self.mask)
 
     def sample(self, generator: torch.Generator) -> Action:
-        """Draw one action an image. The generator must live on the logits' device; no gradient."""
+        """Draw one action per image. The generator must live on the logits' device; no gradient."""
         with torch.no_grad():
             mask, drawn = self.mask.sample(generator)
             return Action(
@@ -93,7 +90,7 @@ class CorruptionDistribution:
         return self.mask.ratio()
 
     def probabilities(self) -> dict[str, Tensor]:
-        """All rates: `mask` (n, s, s), `downsample` (n, 3) over `FACTORS` (1, 2, 4), `decolorize` (n)."""
+        """All rates: `mask` (n, s, s), `downsample` (n, 3) by 1, 2 and 4, `decolorize` (n)."""
         return {
             "mask": self.mask.probabilities(),
             "downsample": self.downsample_logits.softmax(dim=1),
@@ -101,8 +98,8 @@ class CorruptionDistribution:
         }
 
 
-Looks = Callable[[Float[Tensor, "n 3 h w"]], CorruptionDistribution]
-"""A policy: images in [0, 1] to what may be done to each."""
+Policy = Callable[[Float[Tensor, "n 3 h w"]], CorruptionDistribution]
+"""Images in [0, 1] to what may be done to each."""
 
 
 def fixed_rates(
@@ -124,13 +121,17 @@ def fixed_rates(
         device: Where the distribution lives.
     """
     # Filled on the device: a tensor made from a Python list would be copied to it, and waited for.
-    factors = (1 - sum(downsample), *downsample)
-    columns = [torch.full((n,), log(p), device=device) for p in factors]
+    columns = [torch.full((n,), value, device=device) for value in log_rates(downsample)]
     return CorruptionDistribution(
         mask=Cells(torch.full((n, grid, grid), logit(mask_ratio), device=device)),
         downsample_logits=torch.stack(columns, dim=1),
         decolorize_logits=torch.full((n,), logit(decolorize), device=device),
     )
+
+
+def log_rates(downsample: tuple[float, float]) -> list[float]:
+    """Log-probabilities of downsampling by 1, 2 and 4, given those of 2 and 4."""
+    return [log(p) for p in (1 - sum(downsample), *downsample)]
 
 
 def log(p: float) -> float:

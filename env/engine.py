@@ -30,7 +30,7 @@ class Turn:
 
     Attributes:
         share: Step size as a share of the learning rate.
-        rewarded: Whether the policy has its turn too, and wants to be paid.
+        rewarded: Whether the policy has its turn too, and is to be paid.
         watched: Whether to measure the reference loss and its slope for the curves as well.
         watch: Times the parts.
     """
@@ -51,7 +51,7 @@ class Engine:
         reference: Held-out examples that the policy cannot touch.
         held_out: The loss on them, in evaluation mode.
         reward: What the policy is paid; None pays nothing.
-        accuracy: How well the learner does on labelled held-out images, for the one reward that asks.
+        accuracy: How well the learner does on labeled held-out images, for the one reward that asks.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Engine:
             figures by tag.
         """
         first, *others = views
-        rewarded = turn.rewarded and self.reward is not None
+        reward = self.reward if turn.rewarded else None
         with turn.watch("learner"):
             statistics = running_statistics(self.learner)
             before = [torch.empty_like(buffer) for buffer in statistics]
@@ -93,9 +93,9 @@ class Engine:
             u = self._vectors(first)
             losses = self.contrast(u, rows)
         with turn.watch("reward"):
-            moment = self._moment(first, losses.detach(), others if rewarded else [], rows, step)
-            if rewarded and self.reward:
-                self.reward.before(moment)
+            moment = self._moment(first, losses.detach(), others if reward is not None else [], rows, step)
+            if reward is not None:
+                reward.before(moment)
             level = moment.reference_loss().detach() if turn.watched else None
         with turn.watch("learner"):
             loss = losses.mean()
@@ -107,7 +107,7 @@ class Engine:
             taken = loss.detach().isfinite()  # or the step was skipped, and must leave no trace
             copy_all([torch.where(taken, now, then) for now, then in zip(statistics, before, strict=True)], statistics)
         with turn.watch("reward"):
-            r = without_gaps(self.reward.after(moment)) if rewarded and self.reward else None
+            r = without_gaps(reward.after(moment)) if reward is not None else None
             if level is not None:
                 after = moment.reference_loss().detach()
                 figures |= {"reference/loss": after, "reference/slope": level - after}
@@ -159,8 +159,8 @@ def running_statistics(module: nn.Module) -> list[Tensor]:
 
 def copy_all(source: Sequence[Tensor], into: Sequence[Tensor]) -> None:
     """Copy tensors in a few launches, however many they are: a ResNet-50 has 159 statistics, a transformer none."""
-    if source:
-        torch._foreach_copy_(list(into), list(source))
+    for dtype in {tensor.dtype for tensor in source}:  # BatchNorm counts in int64; a mixed list is copied one by one
+        torch._foreach_copy_([t for t in into if t.dtype == dtype], [t for t in source if t.dtype == dtype])
 
 
 def without_gaps(r: Float[Tensor, "c n"]) -> Float[Tensor, "c n"]:

@@ -26,6 +26,7 @@ from configs.data import DataConfig
 from configs.errors import UsageError
 from env.decoding import decode
 from env.maps import read_maps, require_maps, without_maps
+from training.origin import digest
 
 PARTS = ("train", "validation", "test")
 UNSPLIT = (0.8, 0.85, 1.0)
@@ -35,7 +36,7 @@ HELD_OUT = (0.9, 1.0, 1.0)
 PROGRESS = 2000
 """More files than this are read under a progress bar."""
 CHUNK = 64
-"""Files a thread takes at once."""
+"""Files that a thread takes at once."""
 NAMED = 5
 """Damaged files that are named."""
 
@@ -55,10 +56,12 @@ class Reading:
     Attributes:
         damaged: Position of each file that could not be decoded, and the reason.
         upsampled: How many images were smaller than they had to be.
+        contents: Hash of each of the other files, in order.
     """
 
     damaged: dict[int, str] = field(default_factory=dict)
     upsampled: int = 0
+    contents: list[str] = field(default_factory=list)
 
 
 class Part(NamedTuple):
@@ -69,8 +72,8 @@ class Part(NamedTuple):
     layouts: UInt8[Tensor, "n h w"] | None
 
 
-def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], list[Part]]:
-    """Read a folder with one subfolder a class, or with such folders below train/ and test/ (or val/).
+def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], list[Part], str]:
+    """Read a folder with one subfolder per class, or with such folders below train/ and test/ (or val/).
 
     With train/ and test/ or val/, that is the split: a tenth of train/ is for validation, or val/ where there are all
     three. Otherwise 80 % are for training, 5 % for validation and 15 % for test. Shares are drawn by a hash of
@@ -85,7 +88,9 @@ def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], lis
         map_classes: Read the map beside each image, of so many classes; 0: ignore the maps.
 
     Returns:
-        Names of the classes in the order of the labels; what is for training, validation and test.
+        Names of the classes in the order of the labels; what is for training, validation and test; and a digest of
+        the files that were read, maps apart: of their paths below the root and of their bytes, as pixels depend on the
+        machine and on Pillow's version.
 
     Raises:
         UsageError: If there is no such folder, a class or a split is empty, most images are damaged, or maps are asked
@@ -111,7 +116,9 @@ def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], lis
     layouts: Sequence[Tensor | None] = [None] * len(PARTS)
     if map_classes:
         layouts = read_maps([file.path for file in files], size, map_classes).split(counts)
-    return names, [Part(*part) for part in zip(pixels.split(counts), labels.split(counts), layouts, strict=True)]
+    parts = [Part(*part) for part in zip(pixels.split(counts), labels.split(counts), layouts, strict=True)]
+    paths = [_portable(file.path.relative_to(config.root)) for file in files]
+    return names, parts, digest([*paths, *reading.contents])
 
 
 def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
@@ -143,11 +150,11 @@ def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
                     f"--data.root {config.root}: the class folder {folder / name} holds no image "
                     f"({', '.join(IMG_EXTENSIONS)}). Remove it, or name the others with --data.classes"
                 )
-            files += [File(path, label, part(path.relative_to(folder), config.seed, shares)) for path in paths]
+            files += [File(path, label, part_of(path.relative_to(folder), config.seed, shares)) for path in paths]
     return names, sorted(files, key=lambda file: file.part)  # stable: class and path stay in order
 
 
-def part(path: Path, seed: int, shares: tuple[float, ...]) -> int:
+def part_of(path: Path, seed: int, shares: tuple[float, ...]) -> int:
     """Tell which part a file belongs to.
 
     Args:
@@ -158,10 +165,14 @@ def part(path: Path, seed: int, shares: tuple[float, ...]) -> int:
     Returns:
         Position in PARTS.
     """
-    # Macs spell accents as two characters, other systems as one; names need not be valid UTF-8.
-    text = f"{seed}/{unicodedata.normalize('NFC', path.as_posix())}"
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).digest()
-    return bisect_right(shares, int.from_bytes(digest, "little") / 2**48)
+    text = f"{seed}/{_portable(path)}"  # names need not be valid UTF-8
+    drawn = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).digest()
+    return bisect_right(shares, int.from_bytes(drawn, "little") / 2**48)
+
+
+def _portable(path: Path) -> str:
+    """A path as text that is the same on every machine: Macs spell accents as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", path.as_posix())
 
 
 def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Path) -> Reading:
@@ -176,6 +187,7 @@ def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Pat
                 seen.damaged[position] = " ".join(str(error).split()) or type(error).__name__
             else:
                 seen.upsampled += small
+                seen.contents.append(hashlib.blake2b(paths[position].read_bytes(), digest_size=16).hexdigest())
         return seen
 
     reading = Reading()
@@ -187,6 +199,7 @@ def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Pat
         for start, seen in zip(starts, pool.map(chunk, starts), strict=True):
             reading.damaged |= seen.damaged
             reading.upsampled += seen.upsampled
+            reading.contents += seen.contents
             bar.update(min(CHUNK, len(paths) - start))
     return reading
 
@@ -216,7 +229,7 @@ def _sources(root: Path) -> list[tuple[Path, tuple[float, ...]]]:
     if not (os.access(root, os.R_OK | os.X_OK) and root.is_dir()):
         raise UsageError(
             f"--data.root {root}: there is no such folder, or it may not be read. Give the one that holds one folder "
-            "a class"
+            "per class"
         )
     train, val, test = root / "train", root / "val", root / "test"
     if train.is_dir() and val.is_dir() and test.is_dir():

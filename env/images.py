@@ -3,6 +3,7 @@
 import pickle
 import sys
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torchvision.transforms.v2.functional import resize
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env import folders
+from training.origin import Source, digest
 from training.seeding import generator_at
 
 CPU = torch.device("cpu")
@@ -42,7 +44,8 @@ class ImageSet:
 
     Attributes:
         pixels: RGB bytes.
-        labels: Class of each image; for evaluation (and a reward that says so) alone. -1: unknown.
+        labels: Class of each image, for evaluation; nothing trains on it unless a setting says so (--reward knn,
+            --reward.reference.kind labels, --features classifier). -1: unknown.
         layouts: Map of classes of each image, where they were asked for; 255 is void.
     """
 
@@ -50,7 +53,7 @@ class ImageSet:
     labels: Int[Tensor, " n"]
     layouts: UInt8[Tensor, "n h w"] | None = None
     _orders: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The permutation of the last epoch that was asked for, by (seed, epoch): `rows` makes it once an epoch."""
+    """The permutation of the last epoch that was asked for, by (seed, epoch): `rows` makes it once per epoch."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,14 +100,21 @@ class Splits:
     Attributes:
         train: For learning.
         validation: For the reward's reference and for choosing settings.
-        test: For the final figures alone.
+        test: Only for the final figures.
         classes: Names in the order of the labels.
+        digest: Of what was read, before it was decoded or resized: pixels depend on the machine, this does not.
     """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     classes: tuple[str, ...] = ()
+    digest: str = ""
+
+    @property
+    def source(self) -> Source:
+        """These images, as what a run is made of."""
+        return Source(self.digest, "put the former ones back, or name their folder with --data.root")
 
 
 class Selection(NamedTuple):
@@ -114,12 +124,17 @@ class Selection(NamedTuple):
     labels: Int[Tensor, " n"]
     rows: Int[Tensor, " m"]
 
+    def pieces(self) -> Iterator[Tensor]:
+        """The chosen images and labels, some after the others, so that no second copy of a set is made."""
+        for some in self.rows.split(CHUNK):
+            yield from (self.pixels[some], self.labels[some])
+
 
 def load(config: DataConfig, device: torch.device, map_classes: int = 0) -> Splits:
     """Load and split the configured image set onto the device.
 
     CIFAR and STL-10 are tested on the official test images; a tenth of the training images, drawn by --data.seed, is
-    for validation. The unlabelled images of STL-10 are left to `with_unlabeled`. The classes of --data.classes are
+    for validation. The unlabeled images of STL-10 are left to `with_unlabeled`. The classes of --data.classes are
     taken out of the same splits, so that a test image of the whole set is never a training image of a part of it.
 
     Args:
@@ -137,7 +152,7 @@ def load(config: DataConfig, device: torch.device, map_classes: int = 0) -> Spli
     if map_classes and config.name != "imagefolder":
         raise ValueError(f"there are no maps of classes beside the images of {config.name}")
     if config.name == "imagefolder":
-        names, folder_parts = folders.read(config, map_classes)
+        names, folder_parts, content = folders.read(config, map_classes)
         train, validation, test = (_moved(part, device) for part in folder_parts)
     else:
         all_names, parts = _digits(config) if config.name == "digits" else _archived(config)
@@ -146,17 +161,18 @@ def load(config: DataConfig, device: torch.device, map_classes: int = 0) -> Spli
         renumbered = torch.full((len(all_names),), -1)
         renumbered[list(chosen)] = torch.arange(len(chosen))
         train, validation, test = (_gathered(part, renumbered, config.size, device) for part in parts)
+        content = digest(piece for part in parts for piece in part.pieces())
     if len(names) == 1:
         print(
             f"--data {config.name}: {names[0]} is the only class. A CAMNet needs no more, but kNN and linear accuracy "
             "say nothing",
             file=sys.stderr,
         )
-    return Splits(train, validation, test, names)
+    return Splits(train, validation, test, names, content)
 
 
 def with_unlabeled(train: ImageSet, config: DataConfig) -> ImageSet:
-    """The training images of STL-10, and after them its 100,000 unlabelled ones: for what never looks at labels.
+    """The training images of STL-10, and after them its 100,000 unlabeled ones: for what never looks at labels.
 
     At 96 pixels they are 2.8 GB of bytes, and twice that while they are read.
 
@@ -165,7 +181,7 @@ def with_unlabeled(train: ImageSet, config: DataConfig) -> ImageSet:
         config: Where the files lie.
 
     Returns:
-        Both on the training images' device, without maps; the label of unlabelled images is -1.
+        Both on the training images' device, without maps; the label of unlabeled images is -1.
 
     Raises:
         UsageError: If files are missing or damaged.

@@ -1,4 +1,4 @@
-"""Maps of classes beside the images of a folder: `name_mask.png` beside `name.jpg`, a class a pixel.
+"""Maps of classes beside the images of a folder: `name_mask.png` beside `name.jpg`, one class per pixel.
 
 A map is a PNG of one channel, or with a palette, of as many pixels as its image. Its values are the classes, 255 is
 void: no class.

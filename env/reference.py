@@ -38,7 +38,7 @@ class Reference:
     """Held-out examples of n images, d draws of each, in as many parts as the loss takes.
 
     Attributes:
-        first: First views, or labelled images.
+        first: First views, or labeled images.
         second: Second views, or labels.
         batch: Examples behind one gradient, all of different images; as many as there are images, if these are fewer.
         seed: The run's; which examples belong to a step is a function of (seed, step).

@@ -23,10 +23,10 @@ def finite(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 
 
 def literal_slope(loss: Float[Tensor, "*s"], average: Float[Tensor, ""], momentum: float) -> Float[Tensor, "*s"]:
-    """The reward as it is worded, on the training loss: R_t = β R_{t-1} + (1 - β)(L_{t-1} - L_t).
+    """The reward, read literally, on the training loss: R_t = β R_{t-1} + (1 - β)(L_{t-1} - L_t).
 
     Unrolled this is (1 - β)(EMA(L)_{t-1} - L_t), which is how it is computed: the policy is paid for pairs that are
-    easier than of late.
+    easier than they were recently.
 
     Args:
         loss: L_t, one number, or one for each image.
@@ -57,7 +57,7 @@ class Moment:
         reference_loss: L_ref at the current weights, whatever they are when called; differentiable.
         weights: The learner's parameters.
         precondition: P, applied to a gradient.
-        accuracy: Share of labelled held-out images that the learner gets right, at the current weights.
+        accuracy: Share of labeled held-out images that the learner gets right, at the current weights.
     """
 
     judged: Sequence[Judged]
@@ -104,7 +104,7 @@ class Stateless:
 
 
 class ImageSlope:
-    """loss-slope by the image: slope of the reference loss in nats a step, r_i = η <P EMA(∇L_ref), ∇ℓ_i>.
+    """loss-slope by the image: slope of the reference loss in nats per step, r_i = η <P EMA(∇L_ref), ∇ℓ_i>.
 
     The moving average sits on the reference's side: it takes noise away while every term stays the current action's.
     η is the learner's peak step size, whatever the schedule makes of it, so that the unit stays the same.
@@ -163,7 +163,7 @@ class LiteralSlope:
         """Nothing: the training loss is known."""
 
     def after(self, moment: Moment) -> Float[Tensor, "k n"]:
-        """How much easier these pairs were than pairs of late."""
+        """How much easier these pairs were than recent ones."""
         mean = moment.losses[0].mean()
         average = torch.where(self.average.isnan(), mean, self.average)  # EMA(L)_0 = L_0
         self.average = torch.where(mean.isfinite(), torch.lerp(mean, average, self.momentum), self.average)
@@ -193,8 +193,8 @@ class ValidationLoss(Stateless):
 class PredictionGain(Stateless):
     """prediction-gain: r_i = ℓ_i(φ_t) - ℓ_i(φ_{t+1}) on the very pairs that the step was taken on.
 
-    Source: Graves et al. 2017, "Automated Curriculum Learning for Neural Networks", section 3.1.1 (there: one sample a
-    step).
+    Source: Graves et al. 2017, "Automated Curriculum Learning for Neural Networks", section 3.1.1 (there: one
+    sample per step).
     """
 
     def after(self, moment: Moment) -> Float[Tensor, "k n"]:
@@ -215,7 +215,7 @@ class Level(Stateless):
 
 
 class Accuracy(Stateless):
-    """knn: accuracy of the learner's features on labelled held-out images, after the step. Uses labels."""
+    """knn: accuracy of the learner's features on labeled held-out images, after the step. Uses labels."""
 
     def after(self, moment: Moment) -> Float[Tensor, "k n"]:
         """The accuracy."""

@@ -19,7 +19,7 @@ from env.world import World
 
 
 class CorruptionSB3VecEnv(VecEnv):
-    """The vector environment as Stable-Baselines3 wants it; every step ends every episode.
+    """The vector environment as Stable-Baselines3 needs it; every step ends every episode.
 
     Each info carries its episode's reward and length, as a Monitor would write them, so that rollout/ep_rew_mean
     appears without one. That curve averages over the last `stats_window_size` images: give the algorithm the batch size
@@ -34,12 +34,15 @@ class CorruptionSB3VecEnv(VecEnv):
 
     Attributes:
         figures: Of the learner's last turn, by tag; 0-d tensors on the device.
+        paid: Whether the rewards of the last `step` were numbers; where none was, 0 stands for them, and an algorithm
+            should learn nothing from it.
     """
 
     def __init__(self, world: World, *, frozen_learner: bool = False) -> None:
         self.inner = CorruptionVectorEnv(world, frozen_learner=frozen_learner)
         self.render_mode = None
         self.figures: dict[str, Tensor] = {}
+        self.paid = True
         self._begun = time.monotonic()
         super().__init__(world.batch, self.inner.single_observation_space, self.inner.single_action_space)
 
@@ -79,10 +82,12 @@ class CorruptionSB3VecEnv(VecEnv):
         self._pending = from_vector(torch.as_tensor(actions, device=device), self.inner.world.grid)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """`step_torch` in numpy: the next images, rewards, dones (all True), and an info an image."""
+        """`step_torch` in numpy: the next images, rewards, dones (all True), and one info per image."""
         pixels, reward, _ = self.step_torch(self._pending)
-        # One copy from the device; the next line makes the other. A NaN would stay in the weights of its algorithms.
-        rewards = np.nan_to_num(reward.cpu().numpy())
+        # One copy from the device; the images make the other. A NaN would stay in the weights of its algorithms.
+        rewards = reward.cpu().numpy()
+        self.paid = bool(np.isfinite(rewards).all())
+        rewards = np.nan_to_num(rewards)
         final, self._shown = self._shown, pixels.cpu().numpy()
         seconds = round(time.monotonic() - self._begun, 6)
         infos: list[dict[str, Any]] = [
@@ -103,7 +108,7 @@ class CorruptionSB3VecEnv(VecEnv):
                 Stable-Baselines3 does.
 
         Returns:
-            One number an image, as Stable-Baselines3 counts them. The first is the seed of the whole batch.
+            One number per image, as Stable-Baselines3 counts them. The first is the seed of the whole batch.
         """
         seeds = list(super().seed(seed))
         self._reset_seeds()  # they are in force, none is left for later

@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 
 from env.actions import decoded, from_vector, observation_space, space
 from env.corruption import Action, corrupt
+from env.rows import Rows
 from env.world import World
 from training.seeding import generator_at
 
@@ -18,8 +19,8 @@ class CorruptionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Shows an image, takes its corruption, and pays what the learner got from the pair. An episode is one step.
 
     A contrastive loss of one pair is undefined: each image has companions, other images that make up a batch of the
-    world with it. They are corrupted by the world's prior and serve as its negatives. The image is paid its own reward
-    alone.
+    world with it. They are corrupted by the world's prior and serve as its negatives. The image is paid only its
+    own reward.
 
     Images, companions, their corruptions, the codes and the reference examples are drawn by `np_random` as of `reset`.
     So with a frozen learner equal seeds and actions give equal rewards; with one that goes on learning they do not.
@@ -47,7 +48,7 @@ class CorruptionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Show another image.
 
         Args:
-            seed: Starts the sequence of images, and of all that is drawn with them, anew.
+            seed: Restarts the sequence of images, and of all that is drawn with them.
             options: None are known.
 
         Returns:
@@ -82,7 +83,7 @@ class CorruptionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._action = from_vector(torch.as_tensor(action, device=world.device)[None], grid)
         random = generator_at(world.seed, self._number, "companions", world.device)
         companions = world.prior(world.batch - 1, random)
-        rewards, figures = world.act(self._rows, _joined(self._action, companions), self._number)
+        rewards, figures = world.act(self._rows, Rows.joined([self._action, companions]), self._number)
         if self._start is not None:
             world.restore(self._start)
         info = self._info() | decoded(action, grid) | {tag: float(value.detach()) for tag, value in figures.items()}
@@ -115,12 +116,3 @@ class CorruptionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _info(self) -> dict[str, Any]:
         assert self._rows is not None
         return {"index": int(self._rows[0])}
-
-
-def _joined(first: Action, others: Action) -> Action:
-    """The rows of both; proposals of codes are no part of a Gymnasium face's actions."""
-    return Action(
-        mask=torch.cat([first.mask, others.mask]),
-        downsample=torch.cat([first.downsample, others.downsample]),
-        decolorize=torch.cat([first.decolorize, others.decolorize]),
-    )

@@ -17,7 +17,7 @@ from env.world import World
 
 
 class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
-    """Shows the world's batch, takes one corruption an image, and pays each image its reward.
+    """Shows the world's batch, takes one corruption per image, and pays each image its reward.
 
     Every episode is one step, so every step shows the next images: AutoresetMode.SAME_STEP. (Under the usual NEXT_STEP,
     every second step would be a mere reset, with no reward.) The images of step t are a function of the seed and t.
@@ -57,8 +57,8 @@ class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: Chooses the sequence of batches and starts it at step 0; None goes on with the present one, which is
-                the world's at first. Of a list (other environments take one seed an image) the first counts: the images
-                of a batch are drawn together.
+                the world's at first. Of a list (other environments take one seed per image) the first counts: the
+                images of a batch are drawn together.
             options: None are known.
 
         Returns:
@@ -73,7 +73,7 @@ class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
         """Corrupt the images shown; the learner has its turn; the next images are shown.
 
         Args:
-            actions: One row an image (env/actions.py says what its numbers mean).
+            actions: One row per image (env/actions.py says what its numbers mean).
 
         Returns:
             The next images, the rewards of those before, terminated (all True), truncated (all False), and infos:

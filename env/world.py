@@ -5,7 +5,7 @@ run_rl.py, the Gymnasium environments and Stable-Baselines3 all step through thi
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,21 +15,11 @@ from env.corruption import Action, corrupt
 from env.engine import Engine, Turn
 from env.images import ImageSet
 from env.showing import Showing
+from training.checkpoint import Stateful
 from training.seeding import generator_at
 
 Prior = Callable[[int, torch.Generator], Action]
 """Draws corruptions for so many images that no policy looks at."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """What a snapshot can keep."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What to keep."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> object:
-        """Take it up again."""
 
 
 class World:
@@ -40,7 +30,7 @@ class World:
         showing: From degraded images to what the learner sees.
         engine: The learner's turn, and the reward.
         learning: What a turn changes, by name: the learner, its descent, the reward.
-        batch: Images a step.
+        batch: Images per step.
         grid: Cells a side of the masks in the actions of its Gymnasium faces.
         prior: Corrupts the companions of a single image.
         seed: Of batches, codes and draws.
@@ -86,7 +76,7 @@ class World:
 
         Args:
             x: Images in [0, 1].
-            actions: One action an image, or several to compare.
+            actions: One action per image, or several to compare.
             random: Draws the codes, on the images' device.
 
         Returns:
@@ -109,7 +99,7 @@ class World:
             step: Numbers the codes and the reference examples that are drawn.
 
         Returns:
-            One reward an image (NaN for all where it is finite for none), and the figures of the learner's turn by tag.
+            One reward per image (NaN for all where none is finite), and the figures of the learner's turn by tag.
         """
         random = generator_at(self.seed, step, "codes", self.device)
         views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)
@@ -132,6 +122,6 @@ class World:
         return {name: copy.deepcopy(part.state_dict()) for name, part in self.learning.items()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Make all turns since the snapshot undone."""
+        """Undo all turns since the snapshot."""
         for name, part in self.learning.items():
             part.load_state_dict(copy.deepcopy(snapshot[name]))

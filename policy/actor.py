@@ -1,6 +1,6 @@
 """The policy network as Stable-Baselines3 sees one: actions as vectors of whole numbers, a value beside them.
 
-With it unmodified A2C and PPO train the very `PolicyNetwork` that run_rl.py trains and exports.
+With it, unmodified A2C and PPO train the same `PolicyNetwork` that run_rl.py trains and exports.
 """
 
 import math
@@ -24,7 +24,7 @@ from policy.network import PolicyNetwork
 class CorruptionBits(Distribution):
     """A `CorruptionDistribution` whose actions are the vectors of `env.actions`.
 
-    Stable-Baselines3's own distribution for them is made of one category a bit: sampling and scoring 64 cells takes
+    Stable-Baselines3's own distribution for them is made of one category per bit: sampling and scoring 64 cells takes
     ten times as long.
 
     Args:
@@ -62,7 +62,7 @@ class CorruptionBits(Distribution):
         return self.distribution.entropy()
 
     def sample(self) -> Int[Tensor, "n d"]:
-        """Draw one action an image from torch's global random numbers, as all of Stable-Baselines3 does."""
+        """Draw one action per image from torch's global random numbers, as all of Stable-Baselines3 does."""
         return vectors.to_vector(self.distribution.sample(global_generator(self.distribution.decolorize_logits.device)))
 
     def mode(self) -> Int[Tensor, "n d"]:
@@ -122,7 +122,7 @@ class CorruptionActorCriticPolicy(ActorCriticPolicy):
             )
         if (self.network_config.name, self.network_config.mask) != ("learned", "cells"):
             raise ValueError(
-                "the actions are one bit a cell: they want the policy learned with masks of cells, got "
+                "the actions are one bit per cell: they need the policy learned with masks of cells, got "
                 f"{self.network_config.name} with {self.network_config.mask}"
             )
         super().__init__(

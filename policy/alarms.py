@@ -26,12 +26,12 @@ at rates of 0.012, 0.993 at 0.05, 0.986 at 0.1."""
 COVERED = 0.95
 """A mask ratio above it leaves nothing to recognize."""
 NEAR_CHANCE = 0.02
-"""How far below chance, as a share of it, a loss still is chance."""
+"""A loss less than this share below chance still counts as chance."""
 EXPLORING = 0.12
 """Smallest share of the largest entropy. Bounded logits keep it above 0.07 for good; mask rates of 0.02 still have
 0.14, a healthy run on digits ends near 0.5."""
 DEAD = 1e-3
-"""Largest spread of scaled advantages, about 1 in health, that is none."""
+"""A spread of scaled advantages up to this counts as zero; about 1 is healthy."""
 PRESSED = 0.02
 """How far outside its range a mask ratio must be: the guard holds it there only against a reward that pulls."""
 
@@ -40,26 +40,14 @@ Means = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """What is wrong.
-
-    Attributes:
-        name: Short and fixed, as in summary.json.
-        message: What is seen, what it means, and what to change.
-    """
-
-    name: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Case:
     """One way to go wrong.
 
     Attributes:
-        name: The alarm's.
+        name: The alarm's, short and fixed, as in summary.json.
         tags: The curves that it reads; a point without one of them is not judged.
-        judge: The alarm's message for a point of these curves, None where all is well.
+        judge: The alarm's message for a point of these curves (what is seen, what it means, and what to change), None
+            where all is well.
     """
 
     name: str
@@ -113,7 +101,7 @@ def collapse(means: Means, config: RunConfig, chance: float) -> str | None:
     return (
         f"the learner has collapsed: its loss, {loss:.3f}, is that of chance, {chance:.3f}, though the views of an "
         f"image agree (similarity {similarity:.4f}), so all images get the same vector. "
-        "Lower --contrastive.learning-rate or raise --contrastive.temperature, and start anew"
+        "Lower --contrastive.learning-rate or raise --contrastive.temperature, and start again"
     )
 
 
@@ -124,9 +112,9 @@ def dead_exploration(means: Means, config: RunConfig) -> str | None:
         return None
     less = "Raise --policy.entropy-weight or lower" if config.algorithm == "reinforce" else "Lower"
     return (
-        f"the policy has stopped exploring: its entropy is {entropy:.2f} nats an image, {entropy / largest:.0%} of the "
-        f"largest ({largest:.2f}), so it hardly ever sees what another corruption would be paid. "
-        f"{less} --policy.learning-rate, and start anew"
+        f"the policy has stopped exploring: its entropy is {entropy:.2f} nats per image, {entropy / largest:.0%} of "
+        f"the largest ({largest:.2f}), so it hardly ever sees what another corruption would be paid. "
+        f"{less} --policy.learning-rate, and start again"
     )
 
 
@@ -162,7 +150,7 @@ def largest_entropy(grid: int) -> float:
 
 
 def cases(config: RunConfig, chance: float | None) -> list[Case]:
-    """What can go wrong in a run with these settings; what they ask for is no alarm.
+    """What can go wrong in a run with these settings; what the settings ask for raises no alarm.
 
     The learner's two cases are watched wherever chance is known, the others only where a reward teaches a policy to
     corrupt.
@@ -183,23 +171,11 @@ def cases(config: RunConfig, chance: float | None) -> list[Case]:
     watched.append(Case("no-corruption", rates | {"learner/positive_similarity"}, no_corruption))
     if policy.mask != "budget":  # whose mask ratio is the configured one
         watched.append(Case("everything-hidden", mask_ratio, everything_hidden))
-        if config.algorithm == "reinforce":  # the guard is REINFORCE's alone
+        if config.algorithm == "reinforce":  # only REINFORCE has the guard
             watched.append(Case("ratio-pressed", mask_ratio, ratio_pressed))
     if policy.name == "learned" and policy.mask != "budget":  # of these the largest entropy is known
         watched.append(Case("dead-exploration", frozenset({"policy/entropy"}), dead_exploration))
     return watched
-
-
-def alarms(means: Means, config: RunConfig, chance: float | None) -> list[Alarm]:
-    """All that is wrong with one point of the curves, however young the run and whatever the points before it.
-
-    Args:
-        means: Means by tag; cases whose curves are not among them are not judged.
-        config: The run's settings.
-        chance: The learner's loss where it tells no image from another; None: no level says so.
-    """
-    judged = [(case.name, case.judge(means, config)) for case in cases(config, chance) if case.tags <= means.keys()]
-    return [Alarm(name, message) for name, message in judged if message is not None]
 
 
 class Alarms:
@@ -210,14 +186,15 @@ class Alarms:
 
     Args:
         config: The run's settings.
-        chance: As for `alarms`.
+        chance: The learner's loss where it tells no image from another; None: no level says so.
 
     Attributes:
+        cases: What can go wrong in this run.
         raised: The step at which each alarm was raised first, by its name.
     """
 
     def __init__(self, config: RunConfig, chance: float | None) -> None:
-        self.config, self.chance = config, chance
+        self.config, self.chance, self.cases = config, chance, cases(config, chance)
         self.raised: dict[str, int] = {}
         self._standing: list[str] = []
         self._against: dict[str, int] = {}  # points in a row that contradict what stands, by name
@@ -236,12 +213,11 @@ class Alarms:
         """
         if step <= self._quiet:
             return []
-        holding = {alarm.name: alarm.message for alarm in alarms(means, self.config, self.chance)}
-        judged = [case.name for case in cases(self.config, self.chance) if case.tags <= means.keys()]
-        raised = [name for name in judged if self._turned(name, name in holding) and name in holding]
+        judged = {case.name: case.judge(means, self.config) for case in self.cases if case.tags <= means.keys()}
+        raised = {name: said for name, said in judged.items() if self._turned(name, said is not None) and said}
         for name in raised:
             self.raised.setdefault(name, step)
-        return [f"alarm at step {step}, {name}: {holding[name]}" for name in raised]
+        return [f"alarm at step {step}, {name}: {said}" for name, said in raised.items()]
 
     def _turned(self, name: str, holds: bool) -> bool:
         """Count the point; whether it is the one that raises or withdraws the alarm."""

@@ -1,7 +1,7 @@
 """REINFORCE as an algorithm of Stable-Baselines3: its `learn`, callbacks, logger, `save` and `load`.
 
 The same losses as run_rl.py's loop, for whoever drives the environment the way Stable-Baselines3 does. One forward pass
-a step serves for acting and for learning, where A2C makes three; with an environment that speaks torch nothing leaves
+per step serves for acting and for learning, where A2C makes three; with an environment that speaks torch nothing leaves
 the device between two lines of the log.
 """
 
@@ -39,7 +39,7 @@ REWARD = "rollout/reward"
 
 
 class SavedScoreFunction(ScoreFunction):
-    """REINFORCE's estimate as Stable-Baselines3 wants to load it."""
+    """REINFORCE's estimate in the form that Stable-Baselines3 can load."""
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Go on from a saved model. `strict` is what modules are told; there is nothing here to be lax about."""
@@ -51,7 +51,7 @@ class Reinforce(OnPolicyAlgorithm):
 
         loss = -mean(A log π(a | x)) - entropy_weight mean H(π(. | x)) + ratio_weight mean (distance to ratio_range)²
 
-    Actions are drawn from a source that is made anew of (seed, update), so a model saved after `learn` and loaded goes
+    Actions are drawn from a source that depends only on (seed, update), so a model saved after `learn` and loaded goes
     on as if it had never stopped, if its environment does. An environment with `step_torch` (env.sb3) is stepped on
     the device; any other, or a wrapped one, through Stable-Baselines3's numpy interface.
 
@@ -63,7 +63,7 @@ class Reinforce(OnPolicyAlgorithm):
         baseline: Subtracted from rewards: the batch's mean, the moving average of past means, a critic's guess from
             the image, or nothing. Where all images share one reward, `batch` leaves no gradient.
         momentum: Decay of the moving averages (baseline, scale of the advantages), in [0, 1).
-        entropy_weight: Weight of the entropy bonus (nats an image).
+        entropy_weight: Weight of the entropy bonus (nats per image).
         ratio_range: The expected mask ratio of an image is free inside this range.
         ratio_weight: Weight of the squared distance to it.
         max_grad_norm: Largest norm of a gradient; log-probabilities are sums over many bits, so larger than A2C's.
@@ -191,7 +191,7 @@ class Reinforce(OnPolicyAlgorithm):
         means = [torch.stack(tuple(values)).mean() for values in noted.values()]
         numbers = torch.stack([*rewards, *means]).tolist() if rewards or means else []
         assert self.ep_info_buffer is not None
-        # One entry a step. One an environment would leave the last environments of the last step in the window.
+        # One entry per step; with one per environment, the window would hold only the end of the last step.
         self.ep_info_buffer.extend({"r": reward, "l": 1} for reward in numbers[: len(rewards)])
         for tag, mean in zip(noted, numbers[len(rewards) :], strict=True):
             self.logger.record(tag, mean)
@@ -224,7 +224,7 @@ class Reinforce(OnPolicyAlgorithm):
             ValueError: If there is only one environment.
         """
         if self.n_envs < 2:
-            raise ValueError("rewards are compared within a batch: REINFORCE wants more than one environment")
+            raise ValueError("rewards are compared within a batch: REINFORCE needs more than one environment")
         return super().learn(
             total_timesteps,
             callback,

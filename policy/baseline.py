@@ -205,7 +205,7 @@ class LeaveOneOut(Baseline):
 
 
 class Greedy(Baseline):
-    """The reward of the image's most probable corruption, second of two; the first alone is scored.
+    """The reward of the image's most probable corruption, second of two; only the first is scored.
 
     Source: Rennie et al. 2017, "Self-Critical Sequence Training for Image Captioning".
     """

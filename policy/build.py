@@ -14,7 +14,7 @@ def build(config: PolicyConfig, image_size: int, code_length: int = 0) -> Learne
     Args:
         config: Its settings, of a policy with `learns`.
         image_size: Side of the square images, in pixels.
-        code_length: Numbers of a code that the generator lets a policy propose; `latent` alone asks.
+        code_length: Numbers of a code that the generator lets a policy propose; only `latent` asks.
 
     Raises:
         ValueError: If the policy named learns nothing, or the images do not fit its grid.

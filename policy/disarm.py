@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from env.corruption import Action
-from env.distribution import CorruptionDistribution, Looks
+from env.distribution import CorruptionDistribution, Policy
 from env.masks.cells import Cells
 from env.masks.gumbel import perturbed
 from policy.reinforce import reinforce_loss
@@ -17,10 +17,10 @@ from policy.scaling import Scaling
 
 
 class DisARM:
-    """Two corruptions an image, as unlike one another as their probabilities allow.
+    """Two corruptions per image, as unlike one another as their probabilities allow.
 
     Source: Dong, Mnih and Tucker 2020, "DisARM: An Antithetic Gradient Estimator for Binary Latent Variables"
-    (arXiv 2006.10680). What is no bit, the downsampling factor, is drawn twice independently and takes the
+    (arXiv 2006.10680). The downsampling factor, which is not a bit, is drawn twice independently and takes the
     leave-one-out estimate.
 
     Args:
@@ -28,7 +28,7 @@ class DisARM:
         scaling: Of rewards, or of half their differences.
     """
 
-    def __init__(self, policy: Looks, scaling: Scaling) -> None:
+    def __init__(self, policy: Policy, scaling: Scaling) -> None:
         self.policy, self.scaling = policy, scaling
 
     def look(self, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> CorruptionDistribution:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from configs.policy import PolicyConfig
 from configs.reward import RewardConfig
 from env.corruption import Action
-from env.distribution import CorruptionDistribution, Looks
+from env.distribution import CorruptionDistribution, Policy
 from policy import baseline as baselines
 from policy.critic import Critic
 from policy.disarm import DisARM
@@ -43,7 +43,7 @@ class Estimator(Protocol):
         Args:
             pi: What `look` returned.
             a: What `draw` returned.
-            r: Rewards, one row a corruption.
+            r: Rewards, one row per corruption.
             x: The images.
             rows: Which training images they are; no row twice.
 
@@ -67,12 +67,12 @@ class ScoreFunction:
         baseline: What rewards are compared with.
         scaling: Of rewards or advantages.
         samples: Corruptions of an image that are drawn and scored.
-        greedy: Whether its most probable corruption follows them, for comparison alone.
+        greedy: Whether its most probable corruption follows them, only for comparison.
     """
 
     def __init__(
         self,
-        policy: Looks,
+        policy: Policy,
         baseline: baselines.Baseline,
         scaling: Scaling,
         samples: int = 1,
@@ -116,7 +116,7 @@ class ScoreFunction:
 
 
 def build(
-    policy: Looks,
+    policy: Policy,
     config: PolicyConfig,
     reward: RewardConfig,
     *,

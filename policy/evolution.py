@@ -15,8 +15,8 @@ from env.corruption import Action
 from env.distribution import CorruptionDistribution
 from policy.scaling import Scaling
 
-Weights = dict[str, Tensor]
-"""Parameters of a module by name, or a stack of such: one row a perturbation."""
+Parameters = dict[str, Tensor]
+"""Those of a module by name, or a stack of such: one row per perturbation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,12 @@ class Perturbed(CorruptionDistribution):
     """π(· | x) of the weights as they are, differentiable, for bonus, guard and curves; beside it, perturbed ones.
 
     Attributes:
-        noise: ε, one row a perturbation.
+        noise: ε, one row per perturbation.
         plus: Under θ + σ ε_p, on the images of part p.
         minus: Under θ - σ ε_p, on the same images.
     """
 
-    noise: Weights
+    noise: Parameters
     plus: list[CorruptionDistribution]
     minus: list[CorruptionDistribution]
 
@@ -46,7 +46,7 @@ class Evolution:
 
     Args:
         policy: Images to distributions; any module.
-        perturbations: Directions tried a step, P; at most one an image.
+        perturbations: Directions tried per step, P; at most one per image.
         sigma: Standard deviation of a perturbation of each weight.
         scaling: Of rewards, or of half their differences.
         clip: Largest norm of the estimate. It grows with the root of the number of weights and would drown entropy
@@ -67,7 +67,7 @@ class Evolution:
         """
         if len(x) < self.perturbations:
             raise UsageError(
-                f"--policy.perturbations {self.perturbations} needs at least as many images a step: raise "
+                f"--policy.perturbations {self.perturbations} needs at least as many images per step: raise "
                 f"--schedule.batch {len(x)}, or try fewer"
             )
         pi = self.policy(x)
@@ -82,10 +82,11 @@ class Evolution:
         )
 
     def draw(self, pi: CorruptionDistribution, random: torch.Generator) -> list[Action]:
-        """Draw two corruptions of each image, one a sign, from the same random numbers; no gradient."""
-        assert isinstance(pi, Perturbed), "draw wants what look returned"
+        """Draw two corruptions of each image, one per sign, from the same random numbers; no gradient."""
+        assert isinstance(pi, Perturbed), "draw needs what look returned"
         again = random.clone_state()
-        return [joined([part.sample(random) for part in pi.plus]), joined([part.sample(again) for part in pi.minus])]
+        signs = ((pi.plus, random), (pi.minus, again))
+        return [Action.joined([part.sample(numbers) for part in parts]) for parts, numbers in signs]
 
     def loss(
         self,
@@ -101,7 +102,7 @@ class Evolution:
 
         The loss is linear in the weights; its value means nothing.
         """
-        assert isinstance(pi, Perturbed), "loss wants what look returned"
+        assert isinstance(pi, Perturbed), "loss needs what look returned"
         r = self.scaling.rewards(r)
         A = self.scaling.advantages((r[0] - r[1]) / 2)
         per_part = torch.stack([part.mean() for part in A.tensor_split(self.perturbations)])
@@ -122,7 +123,7 @@ class Evolution:
         self.scaling.load_state_dict(state["scaling"])
 
 
-def under(policy: nn.Module, weights: Weights, parts: Sequence[Tensor]) -> list[CorruptionDistribution]:
+def under(policy: nn.Module, weights: Parameters, parts: Sequence[Tensor]) -> list[CorruptionDistribution]:
     """Ask a policy under many weights, each for its own images.
 
     Parts of one size are asked all at once.
@@ -133,25 +134,15 @@ def under(policy: nn.Module, weights: Weights, parts: Sequence[Tensor]) -> list[
         parts: The images for each row.
 
     Returns:
-        One distribution a row.
+        One distribution per row.
     """
     if len({len(part) for part in parts}) > 1:
         rows = ({name: stack[p] for name, stack in weights.items()} for p in range(len(parts)))
         return [functional_call(policy, row, (part,)) for row, part in zip(rows, parts, strict=True)]
-    # vmap returns tensors alone: take the distributions apart inside, and put them together again outside.
+    # vmap returns only tensors: take the distributions apart inside, and put them together again outside.
     model = policy(parts[0])
     tensors = vmap(lambda row, part: _tensors(functional_call(policy, row, (part,))))(weights, torch.stack(list(parts)))
     return [_with_tensors(model, iter(row)) for row in zip(*tensors, strict=True)]
-
-
-def joined(actions: Sequence[Action]) -> Action:
-    """Actions of parts of a batch as those of the whole batch."""
-
-    def join(name: str) -> Any:
-        parts = [getattr(action, name) for action in actions]
-        return None if parts[0] is None else torch.cat(parts)
-
-    return Action(**{field.name: join(field.name) for field in fields(Action)})
 
 
 def _normal(like: Tensor, rows: int, random: torch.Generator) -> Tensor:

@@ -34,7 +34,7 @@ LARGEST_IMAGE = 1024
 """Pixels a side; a card that asks for more is taken for damaged before memory is spent on it."""
 
 
-def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
+def export(network: LearnedPolicy, folder: Path, card: dict[str, Any], renew: bool = True) -> Path:
     """Write a policy and its card, read both back, and compare.
 
     Each file is written whole or not at all; weights first, so that an interruption in between leaves a pair
@@ -43,8 +43,9 @@ def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
     Args:
         network: The policy, on any device; unwrapped from any data-parallel shell.
         folder: Where `policy.safetensors` and `policy.json` go; made if missing. Programs that lie
-            there stay if they are of the very same weights, and are removed if not.
+            there stay if they are of the very same policy, and are removed if not.
         card: What to tell about it (run, data, reward, steps, results); anything JSON can hold, kept under `about`.
+        renew: As for `training.exported.write`.
 
     Returns:
         The path of the weights.
@@ -55,7 +56,7 @@ def export(network: LearnedPolicy, folder: Path, card: dict[str, Any]) -> Path:
     """
     network = copy.deepcopy(network).cpu()
     files = {WEIGHTS: Written(_weights(network))}
-    write(folder, files, CARD, _card(network, card), {PROGRAM, ONNX})
+    write(folder, files, CARD, _card(network, card), {PROGRAM, ONNX}, renew)
     _compare(network, load(folder))
     return folder / WEIGHTS
 
@@ -202,7 +203,7 @@ def _from_card(path: Path, sha256: str, weights_path: Path) -> LearnedPolicy:
     try:
         if image_size > LARGEST_IMAGE:
             raise ValueError(f"image_size {image_size} is above {LARGEST_IMAGE}")
-        with torch.device("meta"):  # shapes alone: the weights come from the file
+        with torch.device("meta"):  # only shapes: the weights come from the file
             return build(PolicyConfig(**settings), image_size, code_length)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"{path} describes no policy that can be built: {error}") from error

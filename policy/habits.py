@@ -1,7 +1,6 @@
 """What a policy does to many images, in numbers."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from env.corruption import FACTORS
-from env.distribution import CorruptionDistribution
+from env.distribution import Policy
 
-Policy = Callable[[Tensor], CorruptionDistribution]
-"""Images (n, 3, h, w) in [0, 1] to their distribution over corruptions."""
+BATCH = 250
+"""Images that a policy is asked about at once; bounds the memory, never the result."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +20,13 @@ class Habits:
 
     Attributes:
         mask: That a cell is hidden.
-        downsample: Of each of `env.corruption.FACTORS`.
+        downsample: Of each of the first three of `env.corruption.FACTORS`.
         decolorize: That color is deleted.
     """
 
     mask: Float[Tensor, "n s s"]
     downsample: Float[Tensor, "n k"]
     decolorize: Float[Tensor, " n"]
-
-    def __len__(self) -> int:
-        return len(self.mask)
 
     def rates(self) -> dict[str, Float[Tensor, " n"]]:
         """The expected corruption of each image, by the words of the table and the picture."""
@@ -74,9 +70,9 @@ class Habits:
 
 
 @torch.no_grad()
-def observe(policy: Policy, x: Float[Tensor, "n 3 h w"], batch: int = 250) -> Habits:
-    """Ask a policy about images, so many at once."""
-    seen = [policy(some).probabilities() for some in x.split(batch)]
+def observe(policy: Policy, x: Float[Tensor, "n 3 h w"]) -> Habits:
+    """Ask a policy about images."""
+    seen = [policy(some).probabilities() for some in x.split(BATCH)]
     mask, downsample, decolorize = (
         torch.cat([part[name] for part in seen]) for name in ("mask", "downsample", "decolorize")
     )

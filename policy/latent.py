@@ -1,5 +1,7 @@
 """The policy that leaves corruption to chance and proposes the generator's codes instead."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,5 +44,4 @@ class LatentPolicy(nn.Module):
         _, whole = self.trunk(x)
         means = REACH * torch.tanh(self.means(self.norm(whole)) / REACH)
         rates = fixed_rates(len(x), c.grid, c.mask_ratio, c.decolorize, c.downsample, x.device)
-        law = CodeLaw(means.view(len(x), PROPOSED, self.code_length))
-        return CorruptionDistribution(rates.mask, rates.downsample_logits, rates.decolorize_logits, law)
+        return replace(rates, code=CodeLaw(means.view(len(x), PROPOSED, self.code_length)))

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from configs.policy import PolicyConfig
-from env.distribution import CorruptionDistribution, log, logit
+from env.distribution import CorruptionDistribution, log_rates, logit
 from env.masks.budget import Budget
 from env.masks.cells import Cells
 from env.masks.law import LearnedMaskLaw
@@ -28,11 +28,10 @@ class PolicyNetwork(nn.Module):
         self.config, self.image_size = config, image_size
         self.trunk = Trunk(config.width, image_size, config.grid)
         features = self.trunk.features
-        factors = (1 - sum(config.downsample), *config.downsample)
         smooth = config.mask == "smooth"  # between the middles of cells, averaging makes the likelier outcome likelier
         start = logit_for(config.mask_ratio, config.grid, image_size) if smooth else logit(config.mask_ratio)
         self.mask_head = Head(features, [start])
-        self.downsample_head = Head(features, [log(p) for p in factors])
+        self.downsample_head = Head(features, log_rates(config.downsample))
         self.decolorize_head = Head(features, [logit(config.decolorize)])
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> CorruptionDistribution:

@@ -4,8 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from configs.policy import PolicyConfig
-from env.distribution import CorruptionDistribution, log, logit
-from env.masks.pattern import CHOICES, Pattern
+from env.distribution import CorruptionDistribution, log_rates, logit
+from env.masks.pattern import PARAMETERS, Pattern
 from policy.trunk import Rates
 
 
@@ -14,7 +14,7 @@ class PatternPolicy(nn.Module):
 
     Source: Pham and Le 2021, "AutoDropout" (there a Transformer writes one such pattern for each layer of a network).
     Departures: the pattern hides pixels, not activations; its parameters are independent, one table of logits each; it
-    is paid at every step, not once a training.
+    is paid at every step, not once per training.
 
     Attributes:
         config: Its settings.
@@ -24,9 +24,8 @@ class PatternPolicy(nn.Module):
     def __init__(self, config: PolicyConfig, image_size: int) -> None:
         super().__init__()
         self.config, self.image_size = config, image_size
-        factors = (1 - sum(config.downsample), *config.downsample)
-        self.tables = nn.ModuleList(Rates([0.0] * choice.count) for choice in CHOICES)
-        self.downsample_rates = Rates([log(p) for p in factors])
+        self.tables = nn.ModuleList(Rates([0.0] * parameter.count) for parameter in PARAMETERS)
+        self.downsample_rates = Rates(log_rates(config.downsample))
         self.decolorize_rates = Rates([logit(config.decolorize)])
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> CorruptionDistribution:

@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from training.atomic import explained
+from training.logbook import History
 
 WIDTH = 15.0
 """Inches."""
@@ -35,9 +36,6 @@ RATES = {
 ENTROPY = "policy/entropy"
 HIDDEN, UNDECIDED = "magma", "cividis"
 """Color maps: of probabilities that a cell is hidden, and of entropies."""
-
-History = Mapping[str, tuple[Sequence[int], Sequence[float]]]
-"""Steps and values of each curve, by tag."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _draw_curves(part: SubFigure, history: History) -> None:
     upper.set_title("through training", fontsize=12)
     upper.set_ylim(-0.03, 1.03)
     upper.set_ylabel("rate", fontsize=10)
-    lower.set_ylabel("entropy\n(nats an image)", fontsize=10)
+    lower.set_ylabel("entropy\n(nats per image)", fontsize=10)
     lower.set_xlabel("learner step", fontsize=10)
     if upper.lines:
         upper.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -148,7 +146,7 @@ def _draw_curves(part: SubFigure, history: History) -> None:
 
 
 def _draw_classes(part: SubFigure, portrait: Portrait, lines: int) -> None:
-    """One small mean mask a class."""
+    """One small mean mask per class."""
     shown = list(portrait.classes.items())[:CLASSES]
     more = f" (the first {CLASSES} of {len(portrait.classes)})" if len(portrait.classes) > CLASSES else ""
     part.suptitle(f"mean mask of each class{more}, and its mask ratio", fontsize=12)

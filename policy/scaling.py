@@ -26,7 +26,7 @@ class MovingAverage:
     Source: Kingma and Ba 2015 (Adam), section 3, for the correction.
 
     Attributes:
-        momentum: β in [0, 1); 0 keeps the last value alone.
+        momentum: β in [0, 1); 0 keeps only the last value.
         total: m.
         weight: w.
     """

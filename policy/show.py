@@ -1,6 +1,5 @@
 """Look at a trained policy: `python -m policy.show runs/NAME`. Draws policy.png, prints a table of rates."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,11 +12,13 @@ from configs.run import RunConfig
 from configs.show import ShowConfig
 from env import images
 from env.corruption import corrupt
+from env.distribution import Policy
 from env.pictures import hatching
 from policy import export
-from policy.habits import Habits, Policy, observe
+from policy.habits import Habits, observe
 from policy.portrait import Examples, Portrait, draw
-from training.logbook import ROWS, history
+from training.folder import ROWS
+from training.logbook import history
 from training.seeding import generator_at
 from training.settings import run_settings
 
@@ -99,8 +100,7 @@ def main(argv: list[str]) -> None:
     show = read(ShowConfig, argv, prog="python -m policy.show", description=str(ShowConfig.__doc__))
     config = settings(show.run)
     policy = export.load(show.run)
-    data = config.data if show.data_root == Path() else replace(config.data, root=show.data_root)
-    splits = images.load(data, images.CPU)
+    splits = images.load(config.data.in_folder(show.data_root), images.CPU)
     test = splits.test.thinned(show.images)
     habits = observe(policy, test.images())
     draw(portrait(config, policy, test, habits, show, splits.classes), show.out)

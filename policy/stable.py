@@ -73,18 +73,27 @@ class StableAlgorithm:
     def turn(self, step: int, share: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Let the algorithm act on the step's images (the learner has its turn inside) and update the policy once.
 
+        Where no reward is a number there is nothing to learn from: the update is left out.
+
         Args:
             step: The step.
             share: Step size as a share of the learning rate.
 
         Returns:
-            The rewards (n) and the figures of the learner's turn by tag.
+            The rewards (n; NaN where there were none) and the figures of the learner's turn by tag.
         """
         self.env.next_step = step
         self.algorithm.lr_schedule = lambda _: share * self.learning_rate
         self.algorithm._last_obs = None  # show the images of this step, also in a run that goes on
         with seeded(self.seed, "algorithm", step), _numpy_seeded(step):
-            self.algorithm.learn(self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+            self.algorithm.learn(
+                self.env.num_envs,
+                callback=lambda *_: self.env.paid,  # False ends it before the update
+                log_interval=None,  # type: ignore[arg-type]
+                reset_num_timesteps=False,
+            )
+        if not self.env.paid:
+            return torch.full((self.env.num_envs,), torch.nan), self.env.figures
         return torch.as_tensor(self.algorithm.rollout_buffer.rewards).flatten(), self.env.figures
 
     def state_dict(self) -> dict[str, Any]:

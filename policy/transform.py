@@ -41,7 +41,7 @@ class LearnedCorruption(v2.Transform):
     Images must be square. The policy looks at a copy resized to its own size, and its mask is enlarged to the image:
     exactly where its cells divide the image, to the nearest pixel where they do not.
 
-    Random numbers come from torch's global generator, which DataLoader seeds for each worker: one number a call seeds
+    Random numbers come from torch's global generator, which DataLoader seeds for each worker: one number per call seeds
     all else. Each image of a batch gets a corruption of its own; several images of one sample share the random numbers,
     not the policy's opinion of them.
 
@@ -189,7 +189,7 @@ def as_given(x: Float[Tensor, "n 3 h w"], given: Any) -> Any:
 
 
 def fitted(mask: Bool[Tensor, "n s s"], size: int) -> Bool[Tensor, "n t t"]:
-    """A mask whose cells divide images of that side: as it is, or a cell a pixel, each the nearest of before."""
+    """A mask whose cells divide images of that side: as it is, or one cell per pixel, each the nearest of before."""
     if size % mask.shape[-1] == 0:
         return mask
     return F.interpolate(mask[:, None].float(), size=(size, size), mode="nearest-exact").squeeze(1).bool()

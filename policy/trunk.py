@@ -22,7 +22,7 @@ class Trunk(nn.Module):
 
     Neither BatchNorm nor dropout: an action must be scored by the very distribution that it was drawn from.
     With them the distribution would depend on the mode and on the batch's other images, and REINFORCE's
-    gradient would be that of another policy. GroupNorm looks at one image alone.
+    gradient would be that of another policy. GroupNorm looks at one image at a time.
 
     Args:
         width: Channels of the first stage.

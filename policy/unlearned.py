@@ -1,12 +1,13 @@
 """Policies that look at nothing and learn nothing: what a learned one is compared with."""
 
+from dataclasses import replace
+
 from jaxtyping import Float
 from torch import Tensor
 
 from configs.policy import PolicyConfig
 from env.distribution import CorruptionDistribution, fixed_rates
 from env.masks.cow import Cow
-from env.masks.law import MaskLaw
 from env.masks.rectangle import Rectangle
 
 NOTHING = (0.0, 0.0)
@@ -16,7 +17,7 @@ class Unlearned:
     """The configured rates, exactly, for every image.
 
     `random` draws cells of a grid; `cowmask` and `crop` draw blobs, or one rectangle, of the same mask ratio; color and
-    detail are deleted at their rates beside. `downsample` and `decolorize` do this alone, and always (downsampling by 2
+    detail are deleted at their rates beside. `downsample` and `decolorize` do only this, and always (downsampling by 2
     and by 4 in the proportion of their rates). `none` deletes nothing.
     """
 
@@ -26,24 +27,18 @@ class Unlearned:
     def __call__(self, x: Float[Tensor, "n 3 h w"]) -> CorruptionDistribution:
         """Give each image the same distribution, on the images' device."""
         n, size, c = len(x), x.shape[-1], self.config
-        mask_ratio, decolorize, downsample = c.mask_ratio, c.decolorize, c.downsample
-        match c.name:
-            case "none":
-                mask_ratio, decolorize, downsample = 0.0, 0.0, NOTHING
-            case "decolorize":
-                mask_ratio, decolorize, downsample = 0.0, 1.0, NOTHING
-            case "downsample":
-                mask_ratio, decolorize, downsample = 0.0, 0.0, _always(downsample)
+        mask_ratio, decolorize, downsample = {
+            "none": (0.0, 0.0, NOTHING),
+            "decolorize": (0.0, 1.0, NOTHING),
+            "downsample": (0.0, 0.0, _always(c.downsample)),
+        }.get(c.name, (c.mask_ratio, c.decolorize, c.downsample))
         rates = fixed_rates(n, c.grid, mask_ratio, decolorize, downsample, x.device)
-        mask: MaskLaw
         match c.name:
             case "cowmask":
-                mask = Cow(n, size, mask_ratio, x.device)
+                return replace(rates, mask=Cow(n, size, mask_ratio, x.device))
             case "crop":
-                mask = Rectangle(n, size, mask_ratio, x.device)
-            case _:
-                return rates
-        return CorruptionDistribution(mask, rates.downsample_logits, rates.decolorize_logits)
+                return replace(rates, mask=Rectangle(n, size, mask_ratio, x.device))
+        return rates
 
 
 def _always(rates: tuple[float, float]) -> tuple[float, float]:

@@ -377,8 +377,9 @@ def test_a_frozen_policy_is_in_the_checkpoint_and_no_longer_in_the_folder_it_cam
 def test_a_run_goes_on_with_its_own_images_alone(tmp_path, quick, monkeypatch):
     run(tmp_path, "--steps", "2")
     monkeypatch.setattr("env.images.MIN_CONTRAST", 0.5)  # other colors
-    with pytest.raises(UsageError, match=r"began with other images: .*--data\.root.*--name OTHER"):
+    with pytest.raises(UsageError, match=r"began with other source images: .*--data\.root.*--name OTHER"):
         run(tmp_path, "--steps", "3")
+    assert "steps: 2\n" in (tmp_path / "tiny" / "config.yaml").read_text()  # as it was
 
 
 def test_a_run_goes_on_with_its_own_generator_alone(tmp_path, quick):
@@ -417,8 +418,23 @@ def test_no_figure_that_fails_costs_the_weights(tmp_path, quick, monkeypatch):
     with pytest.raises(RuntimeError, match="planted"):
         run(tmp_path, "--steps", "2")
     assert export.load(tmp_path / "tiny")
-    assert (tmp_path / "tiny" / "backbone.json").exists()
+    for card in told(tmp_path / "tiny"):
+        assert (card["run"], card["steps"], card["reward"], card["data"]["name"]) == ("tiny", 2, "loss-slope", "digits")
     assert not (tmp_path / "tiny" / "summary.json").exists()
+
+
+def told(folder: Path) -> list[dict[str, object]]:
+    return [json.loads((folder / f"{name}.json").read_text())["about"] for name in ("backbone", "policy")]
+
+
+def test_a_finished_run_that_fails_when_it_is_given_again_keeps_its_cards(tmp_path, quick, monkeypatch):
+    folder = run(tmp_path, "--steps", "2")
+    cards = told(folder)
+    assert all(card["knn_top1"] == 0.5 for card in cards)
+    monkeypatch.setattr(run_rl, "accuracies", lambda *_: crashed())
+    with pytest.raises(RuntimeError, match="planted"):
+        run(tmp_path, "--steps", "2")
+    assert told(folder) == cards
 
 
 def test_the_same_command_keeps_programs_that_were_exported(tmp_path, quick, monkeypatch):
@@ -467,7 +483,7 @@ def test_every_allowed_reward_runs(tmp_path, quick, name, measured_on, credit, b
     ("flags", "said"),
     [
         (["--reward", "knn"], "--reward knn is paid by labels"),
-        (["--reward.measured-on", "training"], "easier than of late"),
+        (["--reward.measured-on", "training"], "easier than recent ones"),
         (["--reward", "cooperative"], "pays for easy pairs"),
         ([], ""),
     ],
@@ -515,9 +531,9 @@ def test_the_generator_never_sees_what_was_deleted(tmp_path, quick, monkeypatch)
     restored, learned_from = [], []
     restore, learn = frozen.FrozenGenerator.views, Engine.learn
 
-    def spied_views(self, corrupted, k, random, proposed=None):
+    def spied_views(self, corrupted, k, random, proposed=None, codes=None):
         assert (corrupted.kept[corrupted.hidden.bool().expand_as(corrupted.kept)] == 0).all()
-        views = restore(self, corrupted, k, random, proposed)
+        views = restore(self, corrupted, k, random, proposed, codes)
         restored.append(views)
         return views
 
@@ -578,6 +594,19 @@ def test_a_step_without_numbers_is_left_out_and_leaves_no_trace(tmp_path, quick,
     assert kept[f"{STEPS}/policy's descent/skipped"] == unpaid
     lost = [name for name, value in kept.items() if not name.endswith("/seen") and not value.isfinite().all()]
     assert not lost
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_stable_baselines_learns_nothing_from_a_step_without_numbers(tmp_path, quick, monkeypatch, algorithm):
+    planted_nan(monkeypatch, "views", range(3, 4))
+    folder = run(tmp_path, "--algorithm", algorithm, "--steps", "4", "--schedule.checkpoint-every", "1")
+    after = learned(folder)
+    (folder / "checkpoints" / "step_00000004.safetensors").unlink()
+    before = {name: value for name, value in learned(folder).items() if name.startswith("3/algorithm/")}
+    assert any("/optimizer/" in name for name in before)
+    for name, value in before.items():
+        assert torch.equal(value, after[name.replace("3/", "4/", 1)]), name
+    assert after["4/reward average/total"].isfinite()
 
 
 def test_too_many_steps_without_numbers_end_the_run(tmp_path, quick, monkeypatch):

@@ -132,6 +132,21 @@ def test_both_checkers_pass_on_the_real_system():
     assert env.render().shape == (16, 48, 3)
 
 
+def test_a_single_held_out_image_has_nothing_to_be_contrasted_with(monkeypatch):
+    monkeypatch.setattr("env.images.VALIDATION_IMAGES", 1)
+
+    def system(*flags: str) -> System:
+        return System(read(RunConfig, [*TINY, *flags], prog="", description=""), CPU)
+
+    for flags in ([], ["--reward", "val-loss"], ["--reward.reference.kind", "expert"]):
+        with pytest.raises(
+            UsageError, match=r"only 1 for validation: .*--data\.classes.*--reward\.reference\.kind labels"
+        ):
+            system(*flags)
+    system("--reward", "adversarial")
+    system("--reward.reference.kind", "labels")
+
+
 def test_an_environment_without_a_reward_is_refused():
     with pytest.raises(UsageError, match="--reward"):
         gymnasium.make("env:CorruptionPolicy-v0", flags=[*TINY, "--reward", "none"])

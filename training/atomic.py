@@ -1,9 +1,11 @@
 """Files that are either whole or absent, whatever interrupts the writing."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UsageError
 
@@ -34,6 +36,19 @@ def write_atomically(path: Path, data: bytes) -> None:
                 partial.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all: indented, since people read these files, too.
+
+    Args:
+        path: The file; its folder must exist.
+        value: What `json.dumps` takes.
+
+    Raises:
+        UsageError: If the file system refuses.
+    """
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import safetensors.torch
 import torch
@@ -22,6 +22,17 @@ _NAME = re.compile(r"step_(\d{8,})\.safetensors")
 
 class _DamageError(Exception):
     """Why a file is not a valid checkpoint."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a checkpoint can keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to keep."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Take it up again."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,9 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Pa
     path = folder / f"step_{step:08d}.safetensors"
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     with explained(folder):
-        for old in [known for known in _steps(folder) if known <= step][max(keep, 1) :]:
-            _steps(folder)[old].unlink(missing_ok=True)
+        known = [path for at, path in _steps(folder).items() if at <= step]
+        for old in known[max(keep, 1) :]:
+            old.unlink(missing_ok=True)
         for leftover in folder.glob(f".*{TEMPORARY}"):
             leftover.unlink(missing_ok=True)
     return path

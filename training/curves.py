@@ -6,10 +6,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from training.atomic import explained
+from training.logbook import History
 
 
 def draw(
-    history: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    history: History,
     panels: Mapping[str, Sequence[str]],
     path: Path,
 ) -> None:

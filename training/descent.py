@@ -23,7 +23,7 @@ class Descent:
 
     Attributes:
         skipped: How many steps were left out, 0-d, on the device.
-        in_a_row: How many of them lie behind one another up to now; since the start, not in a checkpoint.
+        in_a_row: Length of the current run of skipped steps; not saved.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Descent:
         self.parameters = list(module.parameters())
         self.ranks = ranks or Ranks.single()
         self.learning_rate, self.clip = learning_rate, clip
-        # fused: one kernel, and it alone can be told on the device to leave a step out (found_inf below).
+        # fused: one kernel, and the only one that can be told on the device to leave a step out (found_inf below).
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         self.skipped = torch.zeros((), device=self.parameters[0].device)
         self.in_a_row = torch.zeros_like(self.skipped)
@@ -70,10 +70,10 @@ class Descent:
     def precondition(self, gradient: Sequence[Tensor]) -> Sequence[Tensor]:
         """Apply Adam's diagonal to a gradient: P g, P = 1 / (sqrt(v̂) + ε) with the second moments of the steps so far.
 
+        Before the first step, returns the gradient unchanged.
+
         Args:
             gradient: For the module's parameters, or for the first of them.
-
-        The identity before the first step, when Adam has no second moments yet.
         """
         if not self.optimizer.state:
             return gradient
@@ -92,4 +92,8 @@ class Descent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.optimizer.load_state_dict(state["optimizer"])
+        # Checkpoints are contiguous, but fused AdamW wants moments that lie like their parameters (channels_last).
+        for parameter, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(parameter).copy_(moments[name])
         self.skipped = state["skipped"].to(self.skipped)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.atomic import explained, write_atomically
+from training.atomic import explained, write_atomically, write_json
+
+PASSING = ("files", "about", "versions")
+"""Entries of a card in which two exports of one thing may differ."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,12 @@ def standing(folder: Path, card_name: str, weights: Mapping[str, Written]) -> di
 
 
 def write(
-    folder: Path, files: Mapping[str, Written], card_name: str, card: Mapping[str, Any], programs: Collection[str]
+    folder: Path,
+    files: Mapping[str, Written],
+    card_name: str,
+    card: Mapping[str, Any],
+    programs: Collection[str],
+    renew: bool = True,
 ) -> None:
     """Write the files, then the card that names them, each whole or not at all.
 
@@ -60,13 +68,19 @@ def write(
         card_name: The card's name.
         card: What JSON can hold; `files` is added: what lies there, with hashes.
         programs: Names that an export may leave out. One that lies there and is not among the files stays if it was
-            made from the very same weights, and is removed if not.
+            made from the very same weights under an equal card (versions and `about` apart: programs may hold settings
+            that no weight does), and is removed if not.
+        renew: Where there are such weights already, with a card that tells about them: write all of it again. False
+            leaves that as it is.
 
     Raises:
         UsageError: If the file system refuses.
     """
     weights = {name: file for name, file in files.items() if name not in programs}
-    earlier = standing(folder, card_name, weights).get("files", {})
+    there = standing(folder, card_name, weights)
+    if not renew and there.get("about") and all(_intact(folder / name, there["files"][name]) for name in weights):
+        return
+    earlier = there.get("files", {}) if _settings(there) == _settings(card) else {}
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         absent = set(programs) - files.keys()
@@ -76,7 +90,12 @@ def write(
     for name, file in files.items():
         write_atomically(folder / name, file.content)
     entries = {name: file.entry() for name, file in files.items()} | kept
-    write_atomically(folder / card_name, (json.dumps({**card, "files": entries}, indent=2) + "\n").encode())
+    write_json(folder / card_name, {**card, "files": entries})
+
+
+def _settings(card: Mapping[str, Any]) -> Any:
+    """What of a card the programs depend on besides the weights, as JSON gives it back."""
+    return json.loads(json.dumps({name: value for name, value in card.items() if name not in PASSING}))
 
 
 def _intact(path: Path, entry: Mapping[str, Any]) -> bool:

@@ -9,13 +9,13 @@ from typing import IO, Any
 
 from configs.errors import UsageError
 from configs.reading import differences, read, write
-from training.atomic import TEMPORARY, write_atomically
+from training.atomic import TEMPORARY, write_atomically, write_json
 from training.provenance import provenance
 from training.ranks import Ranks
 
 LOCK = "run.lock"
 SETTINGS, CHECKPOINTS = "config.yaml", "checkpoints"
-ORIGIN, SUMMARY = "provenance.json", "summary.json"
+ORIGIN, SUMMARY, ROWS = "provenance.json", "summary.json", "metrics.jsonl"
 
 
 class RunFolder:
@@ -34,6 +34,7 @@ class RunFolder:
         if ranks.world > 1:
             self.provenance["ranks"] = ranks.world
         self._lock = lock
+        self._unsettled: Any = None  # settings that differ from the stored ones, until the run goes on with them
 
     @classmethod
     def open(cls, path: Path, config: Any, may_differ: frozenset[str], ranks: Ranks | None = None) -> "RunFolder":
@@ -41,7 +42,8 @@ class RunFolder:
 
         Args:
             path: The folder, made if need be.
-            config: The configuration; stored as config.yaml and compared with what is stored.
+            config: The configuration; compared with what is stored as config.yaml, or stored there. Of a run that is
+                there already it takes the place of the stored one only once that goes on (`accept`).
             may_differ: Dotted flag names (`schedule.steps`) whose values may change within a run.
             ranks: The processes that run together: rank 0 opens, locks and writes; the others follow, write
                 nothing, and must see the same folder.
@@ -70,7 +72,7 @@ class RunFolder:
         return run
 
     def write_json(self, name: str, data: Any) -> None:
-        """Write a JSON file into the folder, whole or not at all; rank 0 alone does.
+        """Write a JSON file into the folder, whole or not at all; only rank 0 does.
 
         Args:
             name: The file's name, ending included.
@@ -80,7 +82,17 @@ class RunFolder:
             UsageError: If the file system refuses.
         """
         if self._lock is not None:
-            write_atomically(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+            write_json(self.path / name, data)
+
+    def accept(self) -> None:
+        """Store settings that differ from the stored ones, and may, now that the run goes on with them.
+
+        Raises:
+            UsageError: If the file system refuses.
+        """
+        if self._unsettled is not None:
+            write_atomically(self.path / SETTINGS, write(self._unsettled).encode())
+            self._unsettled = None
 
     def close(self) -> None:
         """Give up the lock."""
@@ -106,12 +118,15 @@ class RunFolder:
                 f"{self.path} holds a run with other settings:\n{lines}\n"
                 f"Give the stored settings to go on with it, or {_elsewhere(config)} for a new run"
             )
-        if stored is None or changed:
-            write_atomically(file, write(config).encode())
+        self._unsettled = config if stored is None or changed else None
+        if stored is None:
+            self.accept()
 
     def _worth_keeping(self) -> bool:
         """Whether the run has come to anything; a start that failed before binds nobody to its settings."""
-        return any(self.checkpoints.glob("*")) or (self.path / SUMMARY).exists()
+        rows = self.path / ROWS  # the curves outlive checkpoints that were removed for their size
+        logged = rows.exists() and rows.stat().st_size > 0
+        return any(self.checkpoints.glob("*")) or (self.path / SUMMARY).exists() or logged
 
     def _record_start(self) -> None:
         try:
@@ -127,7 +142,7 @@ def _refuse_foreign(path: Path, config: Any) -> None:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise UsageError(_unusable(path, config, error)) from error
-    # A crash between taking the lock and storing the settings leaves these two alone.
+    # A crash between taking the lock and storing the settings leaves only these two.
     foreign = {name for name in names if name != LOCK and not name.endswith(TEMPORARY)}
     if foreign and SETTINGS not in names:
         raise UsageError(

@@ -16,17 +16,15 @@ class Interrupt:
     A second SIGINT raises KeyboardInterrupt, for when the step does not end; not within the first second, since
     wrappers such as `timeout` deliver one press of Ctrl-C twice. Outside the main thread, where
     Python allows no signal handlers, it changes nothing and `requested` stays False.
+
+    Attributes:
+        requested: Whether a signal has asked the loop to stop.
     """
 
     def __init__(self) -> None:
-        self._requested = False
+        self.requested = False
         self._interrupted_at: float | None = None
         self._previous: dict[int, Any] = {}
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has asked the loop to stop."""
-        return self._requested
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
@@ -48,4 +46,4 @@ class Interrupt:
             if self._interrupted_at is not None and now - self._interrupted_at > SAME_PRESS:
                 raise KeyboardInterrupt
             self._interrupted_at = self._interrupted_at or now
-        self._requested = True
+        self.requested = True

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from training.atomic import explained, write_atomically
+from training.folder import ROWS
 
-ROWS = "metrics.jsonl"
 History = dict[str, tuple[list[int], list[float]]]
 """Steps and values of each curve, by tag."""
 
@@ -21,7 +21,7 @@ class Logbook:
     """Writes the curves of one run, and only those that were announced.
 
     Args:
-        folder: The run's folder; gets TensorBoard's event files and metrics.jsonl, one row a flush.
+        folder: The run's folder; gets TensorBoard's event files and metrics.jsonl, one row per flush.
         tags: The names that may be logged. A name outside is a mistake, not a new curve.
         first_step: Where the run goes on. What was logged from there on is dropped, as it lay past the
             checkpoint.

@@ -16,7 +16,7 @@ class Source:
     """One thing that a run is made of.
 
     Attributes:
-        digest: Of its content.
+        digest: Of its content; equal on every machine.
         remedy: What to do where a run began with another.
     """
 
@@ -27,12 +27,15 @@ class Source:
 class Origin:
     """Keeps the digests of a run's sources in its checkpoints, and refuses to go on with others.
 
+    It only guards: what a checkpoint does not keep, because an older version wrote it, is not held against the run.
+
     Args:
-        sources: By name, as messages say it ("images").
+        sources: By name, as messages say it ("source images").
+        elsewhere: How to begin a new run instead, for messages: "--name OTHER".
     """
 
-    def __init__(self, sources: dict[str, Source]) -> None:
-        self.sources = sources
+    def __init__(self, sources: dict[str, Source], elsewhere: str) -> None:
+        self.sources, self.elsewhere = sources, elsewhere
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -45,16 +48,20 @@ class Origin:
             UsageError: If a source is another one; names it and the remedy.
         """
         for name, source in self.sources.items():
-            if state.get(name) != source.digest:
+            if state.get(name, source.digest) != source.digest:
                 raise UsageError(
-                    f"this run began with other {name}: {source.remedy}, or choose --name OTHER for a new run"
+                    f"this run began with other {name}: {source.remedy}, or choose {self.elsewhere} for a new run"
                 )
 
 
-def digest(tensors: Iterable[Tensor]) -> str:
-    """BLAKE2b of shapes, types and bytes; each tensor is copied to the host for it."""
+def digest(contents: Iterable[Tensor | str]) -> str:
+    """BLAKE2b of texts, and of shapes, types and bytes of tensors; each tensor is copied to the host for it."""
     found = hashlib.blake2b(digest_size=32)
-    for tensor in tensors:
-        found.update(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for content in contents:
+        if isinstance(content, str):
+            text = content.encode("utf-8", "surrogateescape")  # names of files need not be valid UTF-8
+            found.update(f"text {len(text)} ".encode() + text)
+        else:
+            found.update(f"{tuple(content.shape)} {content.dtype} ".encode())
+            found.update(content.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

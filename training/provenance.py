@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -39,6 +40,16 @@ def provenance(device: str = "auto") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def command_of(program: str, argv: list[str]) -> str:
+    """The command as it may be given to a shell again.
+
+    Args:
+        program: The module that was run, such as contrastive.evaluate.
+        argv: The words after it.
+    """
+    return shlex.join(["python", "-m", program, *argv])
 
 
 def _revision() -> tuple[str | None, bool | None]:

@@ -19,9 +19,9 @@ from torch import Tensor
 from configs.errors import UsageError
 from training import device
 
-TIMEOUT = timedelta(minutes=30)
-"""Longest wait for another process: more than rank 0 needs to draw and save while the others wait. One that ends is
-noticed at once."""
+TIMEOUT = timedelta(hours=2)
+"""Longest wait for another process: more than rank 0 needs to download and decode the images, or to draw and save,
+while the others wait. One that ends is noticed at once."""
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

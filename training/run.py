@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,20 @@ from tqdm import tqdm
 
 from configs.errors import UsageError
 from training import checkpoint
+from training.checkpoint import Stateful
 from training.descent import Descent
 from training.folder import RunFolder
 from training.interrupt import Interrupt
 from training.logbook import History, Logbook
+from training.origin import Origin
 from training.ranks import Ranks
 from training.stopwatch import Stopwatch
 
 MAX_SKIPPED = 20
 """Steps in a row without a finite gradient, after which a run stops rather than goes on learning nothing."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """What a checkpoint can keep."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What to keep."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> object:
-        """Take it up again."""
+UNSAVED = 300.0
+"""Seconds of work that a crash may cost; the next log point then saves. (Not sooner: what was noted since the last one
+would be missing from the curves of the run that goes on.)"""
 
 
 class Run:
@@ -39,20 +33,22 @@ class Run:
 
     Args:
         folder: The run's open folder.
-        parts: Everything that a step changes, by name; resumed at once if the folder holds a checkpoint.
+        parts: Everything that a step changes, by name, and what must not change (`Origin`); resumed at once if the
+            folder holds a checkpoint.
         tags: The curves that may be noted.
         steps: Steps in all.
         log_every: Steps between points of the curves.
-        save_every: Steps between checkpoints.
+        save_every: Steps between checkpoints; where these take more than `UNSAVED` seconds, log points save, too.
         show: What the progress bar shows besides steps and time: short names by tag.
         stride: How far one turn of the loop goes: more than 1 where several steps belong together.
         max_minutes: Ends the run after so much time, earlier starts included; 0: no limit.
         device: Where the steps run.
         check: Looks at each point of the curves (its step's means by tag, and the step); returns what to tell the user.
-        ranks: The processes that run together. All step, stop and resume alike; rank 0 alone logs, saves and prints.
+        ranks: The processes that run together. All step, stop and resume alike; only rank 0 logs, saves and prints.
 
     Attributes:
         step: Steps done.
+        seconds: Time spent in steps, earlier starts included.
         watch: Stopwatch for the parts of a step.
         logbook: The curves; of rank 0's part of each batch, where several train together.
     """
@@ -76,28 +72,25 @@ class Run:
         self._check = check
         self.folder, self.parts, self.watch = folder, parts, Stopwatch(device)
         self.ranks = ranks or Ranks.single()
-        self.step, self._seconds, self._saved = 0, 0.0, 0
+        self.step, self.seconds, self._saved, self._saved_at = 0, 0.0, 0, 0.0
         self._steps, self._log_every, self._save_every, self._stride = steps, log_every, save_every, stride
         self.show, self._limit = show, max_minutes * 60 or math.inf
         saved = self._newest()
         if saved:
             self._resume(saved)
         self._require_equal_replicas(self._state())
+        folder.accept()
         self._logged = self._saved = self.step
-        self._started = time.monotonic() - self._seconds
+        self._saved_at = self.seconds
+        self._started = time.monotonic() - self.seconds
         first_step = self.step + 1 if saved else 0
         self.logbook = Logbook(folder.path, tags, first_step) if self.ranks.first else _NoLogbook()
         self._shown: dict[str, str] = {}
 
     @property
-    def seconds(self) -> float:
-        """Time spent in steps, earlier starts included."""
-        return self._seconds
-
-    @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]: of the steps, or of the minutes where they are fewer."""
-        return min(1.0, max(self.step / self._steps, self._seconds / self._limit))
+        return min(1.0, max(self.step / self._steps, self.seconds / self._limit))
 
     def steps(self) -> Iterator[int]:
         """Yield the number of each step (the first of each stride); after it, log, save and stop where due.
@@ -107,20 +100,22 @@ class Run:
         """
         name, hidden = self.folder.path.name, not self.ranks.first
         bar = tqdm(total=self._steps, initial=self.step, unit="step", desc=name, mininterval=0.5, disable=hidden)
-        self._started = time.monotonic() - self._seconds
+        self._started = time.monotonic() - self.seconds
         with Interrupt() as interrupt, bar:
             stopped = self.ranks.any(interrupt.requested)
-            while self.step < self._steps and self._seconds < self._limit and not stopped:
+            while self.step < self._steps and self.seconds < self._limit and not stopped:
                 yield self.step
                 self.step += self._stride
-                self._seconds = self.ranks.first_says(time.monotonic() - self._started)
+                self.seconds = self.ranks.first_says(time.monotonic() - self._started)
                 if self._limit < math.inf:  # the bar counts to the step at which the minutes will be over
                     bar.total = min(self._steps, max(self.step, round(self.step / self.progress)))
                 bar.update(self._stride)
-                if self.step % self._log_every == 0 or self.step >= self._steps:
+                logged = self.step % self._log_every == 0 or self.step >= self._steps
+                if logged:
                     self._log()
                     bar.set_postfix(self._shown, refresh=False)
-                if self.step % self._save_every == 0:
+                overdue = logged and self.seconds - self._saved_at > UNSAVED
+                if self.step % self._save_every == 0 or overdue:
                     self.save()
                 stopped = self.ranks.any(interrupt.requested)
             if self.step > self._logged:  # stopped between two points
@@ -150,8 +145,8 @@ class Run:
         state = self._state()
         self._require_equal_replicas(state)
         if self.ranks.first:
-            checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self._seconds})
-        self._saved = self.step
+            checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self.seconds})
+        self._saved, self._saved_at = self.step, self.seconds
 
     def _state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self.parts.items()}
@@ -185,18 +180,20 @@ class Run:
         return saved
 
     def _resume(self, saved: checkpoint.Checkpoint) -> None:
-        missing = self.parts.keys() - saved.state["parts"].keys()
+        kept = saved.state["parts"]
+        # An origin only guards: a run that began before there was one may go on without.
+        missing = {name for name, part in self.parts.items() if name not in kept and not isinstance(part, Origin)}
         if missing:
             raise UsageError(
                 f"{saved.path} holds no {', '.join(sorted(missing))}: another version of this project saved it. Go on "
                 "with that version, or begin a new run under another name"
             )
-        self.step, self._seconds = saved.step, saved.state["seconds"]
+        self.step, self.seconds = saved.step, saved.state["seconds"]
         for name, part in self.parts.items():
             if isinstance(part, nn.Module):
-                checkpoint.load_into(part, saved.state["parts"][name], f"{saved.path}: {name}")
-            else:
-                part.load_state_dict(saved.state["parts"][name])
+                checkpoint.load_into(part, kept[name], f"{saved.path}: {name}")
+            elif name in kept:
+                part.load_state_dict(kept[name])
         if self.ranks.first:
             print(f"resuming {self.folder.path} at step {self.step} of {self._steps}")
 

@@ -49,8 +49,8 @@ PANELS = {
     ],
     "kNN accuracy (validation)": ["evaluate/knn_top1"],
     "learner's loss": ["learner/loss", "reference/loss"],
-    "policy's entropy (nats an image)": ["policy/entropy"],
-    "seconds a step": ["time/data", "time/policy", "time/generator", "time/views", "time/learner", "time/reward"],
+    "policy's entropy (nats per image)": ["policy/entropy"],
+    "seconds per step": ["time/data", "time/policy", "time/generator", "time/views", "time/learner", "time/reward"],
 }
 """What curves.png shows, panel by panel."""
 

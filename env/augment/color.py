@@ -63,11 +63,10 @@ class Jitter:
 
 def jittered(x: Float[Tensor, "k 3 h w"], draw: JitterDraw) -> Float[Tensor, "k 3 h w"]:
     """Jitter images in [0, 1] as drawn; hue comes before round q for the q-th quarter of them (0 to 3)."""
-    quarters = [range(len(x))[len(x) * q // 4 : len(x) * (q + 1) // 4] for q in range(4)]
+    quarters = [slice(len(x) * q // 4, len(x) * (q + 1) // 4) for q in range(4)]
     x = x.clone()
     for q, quarter in enumerate(quarters):
-        part = slice(quarter.start, quarter.stop)
-        x[part] = turned(x[part], draw.turn[part])
+        x[quarter] = turned(x[quarter], draw.turn[quarter])
         if q < 3:
             x = blended(x, draw.order[:, q], draw.factor[:, q])
     return x

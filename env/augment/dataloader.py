@@ -17,7 +17,7 @@ SIDES = ("top", "left", "bottom", "right")
 
 
 @runtime_checkable
-class Labelled(Protocol):
+class Labeled(Protocol):
     """Any set of (image, label), as those of torchvision.datasets are."""
 
     def __len__(self) -> int: ...
@@ -50,7 +50,7 @@ class PairsDataset(Dataset[tuple[Float[Tensor, "k 3 s s"], Any]]):
         views: Views of each image.
     """
 
-    def __init__(self, dataset: Labelled, transform: v2.Transform, views: int = 2) -> None:
+    def __init__(self, dataset: Labeled, transform: v2.Transform, views: int = 2) -> None:
         self.dataset, self.transform, self.views = dataset, transform, views
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ def transform(config: AugmentConfig, strength: float, image_size: int) -> v2.Com
 
     Args:
         config: What is done, how often.
-        strength: The dial, from 0 (no augmentation: images are resized alone) to 1.
+        strength: The dial, from 0 (no augmentation: images are only resized) to 1.
         image_size: Side of the views in pixels; images may have any size.
 
     Returns:

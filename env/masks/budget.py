@@ -47,9 +47,6 @@ class Budget:
         if not 0 <= self.k <= self._cells:
             raise ValueError(f"a budget of {self.k} cells, but there are {self._cells}")
 
-    def __len__(self) -> int:
-        return len(self.logits)
-
     @property
     def _cells(self) -> int:
         return self.logits.shape[1] * self.logits.shape[2]
@@ -65,7 +62,7 @@ class Budget:
     def log_prob(self, draw: MaskDraw) -> Float[Tensor, " n"]:
         """Log-probability of each image's set of hidden cells; -inf if their number is not k."""
         hidden, logits = draw.mask.flatten(1), self.logits.flatten(1)
-        certain = self.k in (0, self._cells)  # one set alone is possible
+        certain = self.k in (0, self._cells)  # only one set is possible
         value = 0 * logits.sum(dim=1) if certain else set_log_prob(logits, hidden, self.k)
         return torch.where(hidden.sum(dim=1) == self.k, value, -math.inf)
 

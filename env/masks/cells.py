@@ -12,16 +12,13 @@ from env.masks.law import MaskDraw
 
 @dataclass(frozen=True)
 class Cells:
-    """One Bernoulli bit a cell.
+    """One Bernoulli bit per cell.
 
     Attributes:
         logits: Log-odds of hiding each cell; ±inf is certain, exactly.
     """
 
     logits: Float[Tensor, "n g g"]
-
-    def __len__(self) -> int:
-        return len(self.logits)
 
     def sample(self, generator: torch.Generator) -> MaskDraw:
         """Draw each bit by itself."""

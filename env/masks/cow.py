@@ -16,6 +16,10 @@ from torch import Tensor
 from env.masks.budget import largest
 from env.masks.law import MaskDraw
 
+SIGMAS = (1 / 8, 1 / 2)
+"""Ends of the blur's standard deviation, as shares of the side, the paper's 4 to 16 pixels of 32; each image draws its
+own in between, log-uniformly."""
+
 
 @dataclass(frozen=True)
 class Cow:
@@ -26,18 +30,12 @@ class Cow:
         size: Side of the masks in pixels.
         share: Share of hidden pixels, in [0, 1]; met to the nearest pixel.
         device: Where masks are drawn.
-        sigma_range: Ends of the blur's standard deviation, as shares of the side; each image draws its own,
-            log-uniformly. The paper's 4 to 16 pixels of 32 by default.
     """
 
     n: int
     size: int
     share: float
     device: torch.device
-    sigma_range: tuple[float, float] = (1 / 8, 1 / 2)
-
-    def __len__(self) -> int:
-        return self.n
 
     @property
     def _hidden(self) -> int:
@@ -45,7 +43,7 @@ class Cow:
         return round(self.share * self.size**2)
 
     def sample(self, generator: torch.Generator) -> MaskDraw:
-        """Draw one mask an image."""
+        """Draw one mask per image."""
         blur = blurring(self._sigmas(generator), self.size)
         noise = torch.randn((self.n, self.size, self.size), generator=generator, device=self.device)
         field = blur @ noise @ blur.mT
@@ -73,7 +71,7 @@ class Cow:
     @property
     def _log_sigmas(self) -> tuple[float, float]:
         """Ends of the blur's range: logarithms of pixels."""
-        low, high = self.sigma_range
+        low, high = SIGMAS
         return math.log(low * self.size), math.log(high * self.size)
 
     def _sigmas(self, generator: torch.Generator) -> Float[Tensor, " n"]:

@@ -11,8 +11,8 @@ class MaskDraw(NamedTuple):
     """Masks, and what was drawn to make them.
 
     Attributes:
-        mask: 1 = hidden; one bit a cell of an s x s grid, from one cell to one a pixel.
-        drawn: What `log_prob` needs where the bits do not tell; one row an image, None where they do.
+        mask: 1 = hidden; one bit per cell of an s x s grid, from one cell in all to one per pixel.
+        drawn: What `log_prob` needs where the bits do not tell; one row per image, None where they do.
     """
 
     mask: Bool[Tensor, "n s s"]
@@ -23,11 +23,8 @@ class MaskDraw(NamedTuple):
 class MaskLaw(Protocol):
     """The distribution of the masks of n images."""
 
-    def __len__(self) -> int:
-        """Images."""
-
     def sample(self, generator: torch.Generator) -> MaskDraw:
-        """Draw one mask an image. The generator must live on the law's device; no gradient."""
+        """Draw one mask per image. The generator must live on the law's device; no gradient."""
 
     def ratio(self) -> Float[Tensor, " n"]:
         """Expected share of hidden cells of each image, in [0, 1]; differentiable where the law is learned."""

@@ -41,7 +41,7 @@ class Choice:
         return self.value(torch.arange(self.count, device=device))
 
 
-CHOICES = (
+PARAMETERS = (
     Choice(1 / 8, 1 / 8, 4),  # size: side of a square, as a share of the image's
     Choice(1 / 8, 1 / 8, 4),  # stride: from the end of a square to the next one, as a share of the image's side
     Choice(1.0, 1.0, 4),  # repeat: squares along each of the two axes
@@ -56,10 +56,10 @@ CHOICES = (
 class Pattern:
     """Six independent categories and a random offset.
 
-    The offset is drawn anew for each image and belongs to the environment's noise: it is in no log-probability.
+    The offset is drawn for each image and belongs to the environment's noise: it is in no log-probability.
 
     Attributes:
-        logits: Unnormalized log-probabilities, one tensor for each of `CHOICES`; the same for all images.
+        logits: Unnormalized log-probabilities, one tensor for each of `PARAMETERS`; the same for all images.
         n: Images.
         size: Side of the masks in pixels.
     """
@@ -67,9 +67,6 @@ class Pattern:
     logits: tuple[Float[Tensor, " _"], ...]
     n: int
     size: int
-
-    def __len__(self) -> int:
-        return self.n
 
     def sample(self, generator: torch.Generator) -> MaskDraw:
         """Draw each image's six parameters and its offset."""
@@ -103,9 +100,9 @@ class Pattern:
         size, stride, repeat = (part.softmax(dim=0) for part in self.logits[:3])
         device = size.device
         areas = area(
-            CHOICES[0].values(device)[:, None, None],
-            CHOICES[1].values(device)[:, None],
-            CHOICES[2].values(device),
+            PARAMETERS[0].values(device)[:, None, None],
+            PARAMETERS[1].values(device)[:, None],
+            PARAMETERS[2].values(device),
         )
         return torch.einsum("i,j,k,ijk->", size, stride, repeat, areas.to(size.dtype)).expand(self.n)
 
@@ -118,13 +115,13 @@ def render(drawn: Int[Tensor, "n 6"], offset: Float[Tensor, "n 2"], size: int) -
     """Draw the patterns: each pixel is carried back to where it lies in the plain rows and columns of squares.
 
     Args:
-        drawn: Indices into `CHOICES`.
+        drawn: Indices into `PARAMETERS`.
         offset: Where the pattern begins, down and along, as shares of the image's side; counted from its upper left
             corner before rotation and shear about its middle.
         size: Side of the masks in pixels.
     """
     side, stride, repeat, angle, shear_x, shear_y = (
-        choice.value(drawn[:, j])[:, None, None] for j, choice in enumerate(CHOICES)
+        choice.value(drawn[:, j])[:, None, None] for j, choice in enumerate(PARAMETERS)
     )
     middle = (torch.arange(size, device=drawn.device) + 0.5) / size - 0.5
     y, x = middle[:, None], middle
@@ -154,7 +151,7 @@ def area(
         stride: From the end of a square to the next one.
         repeat: Squares on the axis.
     """
-    number = torch.arange(CHOICES[2].count, device=size.device)
+    number = torch.arange(PARAMETERS[2].count, device=size.device)
     size, stride, repeat = size[..., None], stride[..., None], repeat[..., None]
     room = 1 - number * (size + stride)
     covered = torch.where(number < repeat, torch.minimum(room, size).clamp(min=0), 0.0)

@@ -1,4 +1,4 @@
-"""One hidden rectangle an image, of a given area, anywhere inside. Nothing in it is learned."""
+"""One hidden rectangle per image, of a given area, anywhere inside. Nothing in it is learned."""
 
 import math
 from dataclasses import dataclass
@@ -32,9 +32,6 @@ class Rectangle:
     size: int
     share: float
     device: torch.device
-
-    def __len__(self) -> int:
-        return self.n
 
     def sample(self, generator: torch.Generator) -> MaskDraw:
         """Draw shape and place of each image's rectangle."""

@@ -117,7 +117,7 @@ def test_smaller_images_are_judged_by_the_same_learner(encoder):
 def test_an_encoder_of_one_size_says_so():
     pytest.importorskip("timm")
     learner = Learner(ContrastiveConfig(encoder="timm:vit_tiny_patch16_224"), 32)
-    with pytest.raises(ValueError, match="takes images of 32 pixels a side alone, got 16"):
+    with pytest.raises(ValueError, match="takes only images of 32 pixels a side, got 16"):
         learner(images(2, 16))
 
 

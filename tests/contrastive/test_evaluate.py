@@ -13,7 +13,7 @@ from configs.probe import ProbeConfig
 from configs.reading import write
 from configs.run import RunConfig
 from contrastive import evaluate, table
-from contrastive.accuracies import accuracies, class_accuracies, confusion
+from contrastive.accuracies import accuracies
 from contrastive.encoder import Learner
 from contrastive.rank import rankme
 from env.images import load
@@ -187,15 +187,6 @@ def test_a_folder_that_cannot_be_made_is_named(run, tmp_path):
 def test_no_run_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere is no run's folder"):
         evaluate.main([str(tmp_path / "nowhere")])
-
-
-def test_confusion_counts_rows_by_what_they_were_taken_for():
-    labels, guess = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([0, 1, 2, 2, 0])
-    counts = confusion(labels, guess, 4)
-    assert counts.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
-    shares = class_accuracies(counts)
-    assert shares[[0, 2]].tolist() == pytest.approx([1 / 2, 2 / 3])
-    assert shares[[1, 3]].isnan().all()
 
 
 def test_the_table_of_classes_says_what_each_is_taken_for():

@@ -6,6 +6,7 @@ from torch import nn
 
 from configs.contrastive import ContrastiveConfig
 from configs.errors import UsageError
+from contrastive import features as looking
 from contrastive.encoder import Learner
 from contrastive.features import BATCH, digest, encoded, evaluating, features, fingerprints, projections, unchanged
 from env.images import ImageSet
@@ -34,14 +35,16 @@ def images(n, seed=0):
 
 
 @pytest.mark.parametrize("space", [features, projections])
-def test_any_batch_gives_the_same_vectors_and_leaves_no_trace(learner, space):
+def test_any_batch_gives_the_same_vectors_and_leaves_no_trace(learner, space, monkeypatch):
     learner.projector.eval()  # a mixed mode must come back as it was
     modes = [part.training for part in learner.modules()]
+    whole = space(learner, images(20))
+    monkeypatch.setattr(looking, "BATCH", 7)
     with unchanged(learner):
-        z = space(learner, images(20), batch=7)
+        z = space(learner, images(20))
     assert [part.training for part in learner.modules()] == modes
     assert not z.requires_grad
-    assert torch.allclose(z, space(learner, images(20)), atol=1e-6)
+    assert torch.allclose(z, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("space", [features, projections])

@@ -52,7 +52,7 @@ def test_the_numbers_mean_what_the_text_says():
 def test_reading_takes_any_integers_and_refuses_rows_of_another_length():
     row = torch.tensor([[1, 0, 0, 1, 1, 0]], dtype=torch.int32)
     assert torch.equal(to_vector(from_vector(row, 2)), row.long())
-    with pytest.raises(ValueError, match="wants 18 integers an action, got 6"):
+    with pytest.raises(ValueError, match="needs 18 integers per action, got 6"):
         from_vector(row, 4)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env import folders
-from env.folders import HELD_OUT, UNSPLIT, found, part
+from env.folders import HELD_OUT, UNSPLIT, found, part_of
 from env.images import load
 
 CPU = torch.device("cpu")
@@ -54,7 +54,22 @@ def test_an_unsplit_folder_is_split_by_the_paths_of_its_files(tmp_path):
     for position, images in enumerate(colors(splits)):
         assert images == sorted(images)  # by class, then path
         for _, number, label in images:
-            assert part(Path(splits.classes[label], f"{number:03}.png"), 0, UNSPLIT) == position
+            assert part_of(Path(splits.classes[label], f"{number:03}.png"), 0, UNSPLIT) == position
+
+
+def test_the_digest_is_of_the_files_and_not_of_what_they_were_decoded_to(tmp_path):
+    root = fill(tmp_path / "here")
+    digest = load(config(root), CPU).digest
+    assert load(config(root, size=32), CPU).digest == digest
+    moved = root.rename(tmp_path / "there")
+    assert load(config(moved), CPU).digest == digest
+    image = moved / "bee" / "000.png"
+    content = image.read_bytes()
+    image.write_bytes(content + b"\0")
+    assert load(config(moved), CPU).digest != digest
+    image.write_bytes(content)
+    image.rename(image.with_name("0000.png"))
+    assert load(config(moved), CPU).digest != digest
 
 
 def test_the_split_does_not_depend_on_other_files_or_on_where_the_folder_lies(tmp_path):
@@ -70,7 +85,7 @@ def test_the_split_does_not_depend_on_other_files_or_on_where_the_folder_lies(tm
 def test_the_shares_are_as_said():
     paths = [Path("class", f"{i}.jpg") for i in range(4000)]
     shares = [
-        [part(path, 0, ends) for path in paths].count(place) / 4000
+        [part_of(path, 0, ends) for path in paths].count(place) / 4000
         for ends in (UNSPLIT, HELD_OUT)
         for place in range(3)
     ]
@@ -78,7 +93,7 @@ def test_the_shares_are_as_said():
 
 
 def test_a_files_part_is_the_same_on_every_machine():
-    assert [part(Path("ant", f"{i}.png"), 0, UNSPLIT) for i in range(20)] == [
+    assert [part_of(Path("ant", f"{i}.png"), 0, UNSPLIT) for i in range(20)] == [
         0,
         0,
         0,
@@ -102,8 +117,8 @@ def test_a_files_part_is_the_same_on_every_machine():
     ]
     composed, decomposed = Path("caf\u00e9.png"), Path("cafe\u0301.png")
     ends = tuple(np.linspace(0.001, 1, 1000))
-    assert part(composed, 0, ends) == part(decomposed, 0, ends)
-    assert part(Path(os.fsdecode(b"\xff.png")), 0, ends) < 1000  # no valid UTF-8
+    assert part_of(composed, 0, ends) == part_of(decomposed, 0, ends)
+    assert part_of(Path(os.fsdecode(b"\xff.png")), 0, ends) < 1000  # no valid UTF-8
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
@@ -116,7 +131,7 @@ def test_a_folder_split_into_train_and_test_keeps_its_test_images(tmp_path, held
     assert sorted(train + validation) == [(10 * label, number, label) for label in range(2) for number in range(30)]
     assert 0 < len(validation) < 15
     assert all(
-        part(Path(splits.classes[label], f"{number:03}.png"), 0, HELD_OUT) == 1 for _, number, label in validation
+        part_of(Path(splits.classes[label], f"{number:03}.png"), 0, HELD_OUT) == 1 for _, number, label in validation
     )
 
 

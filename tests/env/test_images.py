@@ -249,6 +249,16 @@ def test_the_held_out_training_images_depend_on_the_data_seed_alone(tmp_path, mo
     assert torch.equal(other.test.pixels, first.test.pixels)
 
 
+def test_the_digest_is_of_the_images_before_they_are_resized(tmp_path, monkeypatch):
+    cifar_files(tmp_path, datasets.CIFAR10, monkeypatch, "labels")
+    found = load(DataConfig(name="cifar10", root=tmp_path), CPU).digest
+    assert load(DataConfig(name="cifar10", root=tmp_path, size=16), CPU).digest == found
+    batch = pickle.loads((tmp_path / "cifar-10-batches-py" / "two").read_bytes())
+    batch["data"][5, 2000] ^= 1
+    (tmp_path / "cifar-10-batches-py" / "two").write_bytes(pickle.dumps(batch))
+    assert load(DataConfig(name="cifar10", root=tmp_path), CPU).digest != found
+
+
 def test_a_whole_set_is_resized_with_antialiasing(tmp_path, monkeypatch):
     cifar_files(tmp_path, datasets.CIFAR10, monkeypatch, "labels")
     monkeypatch.setattr("env.images.CHUNK", 7)  # so that the last chunk is not full

@@ -48,6 +48,16 @@ def test_every_step_ends_every_episode_and_says_what_it_paid(world):
     env.close()
 
 
+def test_rewards_that_are_no_numbers_are_told(world, monkeypatch):
+    env = CorruptionSB3VecEnv(world)
+    env.reset()
+    env.step(actions())
+    assert env.paid
+    monkeypatch.setattr(world, "act", lambda *_: (torch.full((4,), torch.nan), {}))
+    assert not env.step(actions())[1].any()
+    assert not env.paid
+
+
 def test_the_torch_path_is_the_numpy_path(make_world):
     env, other = CorruptionSB3VecEnv(make_world()), CorruptionSB3VecEnv(make_world())
     assert np.array_equal(env.reset(), other.reset_torch().numpy())

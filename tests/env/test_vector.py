@@ -168,7 +168,7 @@ def test_misuse(world):
     with pytest.raises(ResetNeeded, match="call reset"):
         env.step(actions(env))
     env.reset()
-    with pytest.raises(ValueError, match="wants 6 integers an action, got 5"):
+    with pytest.raises(ValueError, match="needs 6 integers per action, got 5"):
         env.step(actions(env)[:, 1:])
 
 

@@ -139,7 +139,7 @@ def test_configuration_may_be_left_out():
     ("observations", "actions", "config", "message"),
     [
         (observation_space(8), space(4), CONFIG, "the network's grid is 2, that of the actions is 4"),
-        (observation_space(8), space(2), PolicyConfig(grid=2, mask="budget"), "one bit a cell"),
+        (observation_space(8), space(2), PolicyConfig(grid=2, mask="budget"), "one bit per cell"),
         (observation_space(8), spaces.MultiDiscrete([2, 2, 2, 2, 4, 2]), None, "actions must be"),
         (observation_space(8), spaces.MultiDiscrete([3, 2]), None, "actions must be"),
         (observation_space(8), spaces.MultiBinary(6), None, "actions must be"),

@@ -63,11 +63,12 @@ def test_the_picture_goes_where_it_is_told(run, tmp_path, monkeypatch):
     assert places == [tmp_path / "elsewhere.png", run / "policy.png"]
 
 
-def test_the_table_holds_mean_and_extremes_of_the_policys_own_rates(network):
+def test_the_table_holds_mean_and_extremes_of_the_policys_own_rates(network, monkeypatch):
     x = torch.rand(30, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         p = network(x).probabilities()
-    habits = observe(network, x, batch=7)
+    monkeypatch.setattr("policy.habits.BATCH", 7)
+    habits = observe(network, x)
     ratio = p["mask"].mean(dim=(1, 2))
     assert torch.allclose(habits.rates()["mask"], ratio, atol=1e-6)
     assert torch.allclose(habits.rates()["1/4"], p["downsample"][:, 2], atol=1e-6)

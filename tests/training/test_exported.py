@@ -33,12 +33,38 @@ def test_the_card_comes_last(tmp_path, monkeypatch):
 
 
 def test_programs_of_the_very_same_weights_stay_with_their_entries(tmp_path):
-    write(tmp_path, FILES, "card", {"told": "once"}, {"program", "other"})
+    write(tmp_path, FILES, "card", {"about": "once"}, {"program", "other"})
     weights = {"weights": FILES["weights"]}
-    write(tmp_path, weights, "card", {"told": "again"}, {"program", "other"})
+    write(tmp_path, weights, "card", {"about": "again"}, {"program", "other"})
     assert (tmp_path / "program").read_bytes() == b"made"
     card = json.loads((tmp_path / "card").read_text())
-    assert card == {"told": "again", "files": {name: file.entry() for name, file in FILES.items()}}
+    assert card == {"about": "again", "files": {name: file.entry() for name, file in FILES.items()}}
+
+
+def test_programs_of_equal_weights_under_other_settings_go(tmp_path):
+    card = {"settings": {"rate": 0.3, "sizes": (1, 2)}, "versions": {"torch": "1"}, "about": {"run": "one"}}
+    write(tmp_path, FILES, "card", card, {"program"})
+    weights = {"weights": FILES["weights"]}
+    write(tmp_path, weights, "card", card | {"versions": {"torch": "2"}, "about": {"run": "two"}}, {"program"})
+    assert (tmp_path / "program").exists()
+    write(tmp_path, weights, "card", card | {"settings": {"rate": 0.4, "sizes": (1, 2)}}, {"program"})
+    assert not (tmp_path / "program").exists()
+
+
+def test_what_a_card_tells_of_these_weights_may_stay(tmp_path):
+    weights = {"weights": FILES["weights"]}
+
+    def told(about, files=weights):
+        write(tmp_path, files, "card", {"about": about}, {"program"}, renew=False)
+        return json.loads((tmp_path / "card").read_text())["about"]
+
+    assert told({}) == {}
+    assert told({"steps": 9}) == {"steps": 9}  # it told nothing
+    assert told({"steps": 8}) == {"steps": 9}
+    (tmp_path / "weights").unlink()
+    assert told({"steps": 7}) == {"steps": 7}
+    assert (tmp_path / "weights").read_bytes() == b"new"
+    assert told({"steps": 6}, {"weights": Written(b"others")}) == {"steps": 6}
 
 
 @pytest.mark.parametrize("damage", ["weights", "program", "card"])

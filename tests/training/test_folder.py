@@ -1,6 +1,7 @@
 """A run's folder belongs to one run, one configuration and one process at a time."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,10 +75,33 @@ def test_a_start_that_came_to_nothing_binds_nobody_and_a_summary_does(tmp_path):
         reopen(tmp_path)
 
 
+def test_curves_are_worth_keeping_where_checkpoints_were_removed(tmp_path):
+    begin(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n')
+    with pytest.raises(UsageError, match="--seed: stored 0, now 5"):
+        reopen(tmp_path, replace(CONFIG, seed=5))
+    (tmp_path / "metrics.jsonl").write_text("")
+    reopen(tmp_path, replace(CONFIG, seed=5))
+
+
 def test_settings_that_may_differ_are_updated(tmp_path):
     reopen(tmp_path)
     reopen(tmp_path, LONGER)
     assert stored(tmp_path) == LONGER
+
+
+def test_those_of_a_run_that_has_begun_only_once_it_goes_on(tmp_path):
+    begin(tmp_path)
+    reopen(tmp_path, LONGER)  # and is refused before it goes on
+    assert stored(tmp_path) == CONFIG
+    with RunFolder.open(tmp_path, LONGER, MAY_DIFFER) as folder:
+        folder.accept()
+        assert stored(tmp_path) == LONGER
+    before = (tmp_path / "config.yaml").stat().st_mtime_ns
+    with RunFolder.open(tmp_path, LONGER, MAY_DIFFER) as folder:
+        folder.accept()  # nothing to store
+    assert (tmp_path / "config.yaml").stat().st_mtime_ns == before
 
 
 def test_a_second_opening_is_refused_until_the_first_closes(tmp_path):
@@ -157,6 +181,7 @@ def test_a_rank_that_follows_opens_without_the_lock_and_writes_nothing(tmp_path,
         before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
         with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER, Ranks(1, 2)) as follower:
             follower.write_json("results.json", {})
+            follower.accept()
         assert follower.checkpoints == first.checkpoints
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
         with pytest.raises(UsageError, match="in use"):  # the follower's end has not given up the lock

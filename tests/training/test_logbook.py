@@ -7,7 +7,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.logbook import ROWS, Logbook, history
+from training.folder import ROWS
+from training.logbook import Logbook, history
 
 TAGS = frozenset({"a", "b", "picture"})
 

@@ -12,6 +12,7 @@ from torch import nn
 from configs.errors import UsageError
 from training import run as module
 from training.descent import Descent
+from training.origin import Origin, Source
 from training.ranks import Ranks
 from training.run import MAX_SKIPPED, Run
 
@@ -29,10 +30,10 @@ class Sum:
         self.value = state["value"]
 
 
-def start(path, parts=None, **changes):
+def start(path, parts=None, accept=lambda: None, **changes):
     """A run of 10 steps: a point every 3, a checkpoint every 4."""
     settings = {"steps": 10, "log_every": 3, "save_every": 4, "show": {"x": "x"}, "max_minutes": 0.0}
-    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints")
+    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints", accept=accept)
     device = torch.device("cpu")
     return Run(folder, parts or {}, frozenset({"x", "time/a"}), device=device, **settings | changes)
 
@@ -56,6 +57,15 @@ def rows(path):
 
 def saved(path):
     return sorted(int(file.stem.removeprefix("step_")) for file in (path / "checkpoints").glob("*.safetensors"))
+
+
+def test_slow_steps_are_saved_at_log_points(tmp_path, monkeypatch):
+    go(start(tmp_path / "quick", save_every=1000))
+    monkeypatch.setattr(module, "UNSAVED", 0.0)
+    kept = []
+    go(start(tmp_path / "slow", save_every=1000), at_step=lambda step: kept.extend(saved(tmp_path / "slow")))
+    assert saved(tmp_path / "quick") == [10]
+    assert sorted(set(kept)) == [3, 6, 9]
 
 
 def stop_in(step):
@@ -132,6 +142,27 @@ def test_a_checkpoint_without_a_part_is_of_another_version(tmp_path):
     go(start(tmp_path, {"part": Sum()}))
     with pytest.raises(UsageError, match=r"step_00000010\.safetensors holds no alarms, origin: another version"):
         start(tmp_path, {"part": Sum(), "origin": Sum(), "alarms": Sum()})
+
+
+def made_of(content):
+    return Origin({"images": Source(content, "put them back")}, "--name OTHER")
+
+
+def test_a_run_goes_on_with_what_it_was_made_of_and_only_then_accepts_its_settings(tmp_path):
+    part, accepted = Sum(), []
+    go(start(tmp_path, {"origin": made_of("a"), "part": part}, lambda: accepted.append("fresh")), part)
+    assert accepted == ["fresh"]
+    fresh = Sum()
+    with pytest.raises(UsageError, match=r"other images: put them back, or choose --name OTHER"):
+        start(tmp_path, {"origin": made_of("b"), "part": fresh}, lambda: pytest.fail("accepted"))
+    assert fresh.value == 0
+    start(tmp_path, {"origin": made_of("a"), "part": fresh}, lambda: accepted.append("resumed"))
+    assert (accepted, fresh.value) == (["fresh", "resumed"], part.value)
+
+
+def test_a_checkpoint_from_before_there_was_an_origin_goes_on_without(tmp_path):
+    go(start(tmp_path, {"part": Sum()}))
+    assert start(tmp_path, {"origin": made_of("a"), "part": Sum()}).step == 10
 
 
 @pytest.mark.parametrize("damaged", [1, 2])

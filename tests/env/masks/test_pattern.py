@@ -7,25 +7,25 @@ import pytest
 import torch
 
 from env.masks.law import LearnedMaskLaw, MaskDraw
-from env.masks.pattern import CHOICES, Pattern, area, render
+from env.masks.pattern import PARAMETERS, Pattern, area, render
 
 CPU = torch.device("cpu")
 
 
 def some_logits(seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(choice.count, generator=generator, dtype=dtype) for choice in CHOICES)
+    return tuple(torch.randn(choice.count, generator=generator, dtype=dtype) for choice in PARAMETERS)
 
 
 def certain(*picks):
     """Logits of a pattern that is all but certain."""
     return tuple(
-        30.0 * torch.nn.functional.one_hot(torch.tensor(i), c.count) for i, c in zip(picks, CHOICES, strict=True)
+        30.0 * torch.nn.functional.one_hot(torch.tensor(i), c.count) for i, c in zip(picks, PARAMETERS, strict=True)
     )
 
 
 def every_pick():
-    return torch.tensor(list(itertools.product(*(range(choice.count) for choice in CHOICES))))
+    return torch.tensor(list(itertools.product(*(range(choice.count) for choice in PARAMETERS))))
 
 
 def scored(logits, drawn):
@@ -36,7 +36,6 @@ def scored(logits, drawn):
 def test_it_is_a_law_that_can_be_learned():
     law = Pattern(some_logits(), 3, 16)
     assert isinstance(law, LearnedMaskLaw)
-    assert len(law) == 3
     draw = law.sample(torch.Generator())
     assert draw.mask.shape == (3, 16, 16)
     assert draw.drawn.shape == (3, 6)
@@ -45,7 +44,7 @@ def test_it_is_a_law_that_can_be_learned():
 def test_probabilities_of_all_patterns_add_up_to_one_and_give_the_entropy():
     logits, picks = some_logits(dtype=torch.float64), every_pick()
     log_p = scored(logits, picks)
-    assert len(picks) == math.prod(choice.count for choice in CHOICES)
+    assert len(picks) == math.prod(choice.count for choice in PARAMETERS)
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
     entropy = Pattern(logits, 5, 16).entropy()
     assert torch.allclose(entropy, -(log_p.exp() * log_p).sum().expand(5))
@@ -130,7 +129,7 @@ def test_the_area_is_the_mean_share_of_hidden_pixels(turn):
     n = 1000
     offset = torch.rand(n * len(picks), 2, generator=generator)
     mask = render(picks.repeat(n, 1), offset, 8).view(n, len(picks), 8, 8).float()
-    expected = area(*(CHOICES[j].value(picks[:, j]) for j in range(3)))
+    expected = area(*(PARAMETERS[j].value(picks[:, j]) for j in range(3)))
     share = mask.mean(dim=(2, 3))
     assert ((share.mean(dim=0) - expected).abs() < 4.5 * share.std(dim=0) / n**0.5 + 1e-6).all()
 

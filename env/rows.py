@@ -1,0 +1,50 @@
+"""Rows: dataclasses of tensors that have a row for each of n things are selected, joined and mixed row by row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+R = TypeVar("R", bound="Rows")
+
+
+class Rows:
+    """A dataclass of tensors (or of other Rows) that have a row for each of n things.
+
+    Anything else in it, such as None in place of a tensor or a number that holds for all rows, stays as it is; of
+    several parts, that of the first.
+    """
+
+    def select(self: R, index: Tensor) -> R:
+        """The rows at the given index."""
+        return _combined([self], lambda tensors: tensors[0][index])
+
+    @staticmethod
+    def joined(parts: Sequence[R]) -> R:
+        """The rows of all parts, one after another."""
+        return _combined(parts, torch.cat)
+
+    @staticmethod
+    def where(take: Bool[Tensor, " n"], these: R, others: R) -> R:
+        """Each row of `these` where it is taken, of `others` elsewhere."""
+
+        def chosen(tensors: list[Tensor]) -> Tensor:
+            this, other = tensors
+            return torch.where(take.view(-1, *(1 for _ in this.shape[1:])), this, other)
+
+        return _combined([these, others], chosen)
+
+
+def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:
+    """Combine the tensors that have the same place in each part."""
+
+    def combined(same: list[Any]) -> Any:
+        if isinstance(same[0], Tensor):
+            return combine(same)
+        return _combined(same, combine) if isinstance(same[0], Rows) else same[0]
+
+    names = [field.name for field in fields(parts[0])]  # type: ignore[arg-type]
+    return type(parts[0])(*(combined([getattr(part, name) for part in parts]) for name in names))
