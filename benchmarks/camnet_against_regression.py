@@ -7,6 +7,9 @@ restorations each, on the same degraded images. Controls are kept in runs/, so t
 
     python benchmarks/camnet_against_regression.py --generator runs/cifar10.safetensors --threads 1
 
+A card that is too old to tell which weights its training began with needs --start FILE, and nobody checks that these
+are the ones. Controls are trained under today's distance; where the generator was trained under another, that is said.
+
 Equal minutes mean equal compute only on an equally busy machine: train the controls as the generator was trained.
 """
 
@@ -34,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", type=Path, required=True, help="the .safetensors file of the trained generator")
     parser.add_argument("--start", help="the weights that its training began with, if they have moved since")
-    parser.add_argument("--data-root", default="data", help="folder of the image set")
+    parser.add_argument("--data-root", help="folder of the image set, if it has moved since")
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--threads", type=int, default=1, help="threads, as the generator was trained")
     parser.add_argument("--only", choices=("steps", "time"), help="only train this control")
@@ -42,10 +45,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     weights = options.generator
     card = json.loads(weights.with_suffix(".json").read_text())
-    own = [*shlex.split(card["command"])[3:], "--data.root", options.data_root]
+    own = shlex.split(card["command"])[3:]
+    own += ["--data.root", options.data_root] if options.data_root else []
     own += ["--start", options.start] if options.start else []
     config = read(CamnetConfig, own, prog="camnet.train", description="")
-    require_start(config.start, card)
+    require_start(config.start, card, asserted=bool(options.start))
     lengths = {
         "steps": ["--steps", str(card["steps"]), "--max-minutes", "0"],
         "time": ["--steps", str(FOREVER), "--max-minutes", str(card["seconds"] / 60)],
@@ -56,20 +60,37 @@ def main() -> None:
         if options.only in (None, name):
             ones = ["--candidates", *("1" for _ in config.candidates)]
             train_once([*own, *length, *ones, "--out", str(controls[name])], controls[name])
+            distance = json.loads(controls[name].with_suffix(".json").read_text())["distance"]
+            if distance != card["distance"]:
+                print(f"{controls[name]} was trained under {distance}, {weights} under {card['distance']}")
     if options.only:
         return
     out = Path(f"runs/{weights.stem}_against_regression")
     against = ["--against", *map(str, controls.values())]
-    shared = ["--data.root", options.data_root, "--images", str(options.images), "--out", str(out)]
+    shared = ["--data.root", str(config.data.root), "--images", str(options.images), "--out", str(out)]
     shared += ["--amp", str(config.amp)]
     evaluate.main(["--generator", str(weights), *against, *shared])
     print(json.dumps(ratios(out, weights.stem)))
 
 
-def require_start(start: str, card: dict[str, Any]) -> None:
-    """Refuse controls that would begin with other weights than the generator did."""
-    wanted = card["before"].get("file_sha256") if card["before"] else None
-    if start and frozen.load(start, torch.device("cpu"), flag="--start").card["file_sha256"] != wanted:
+def require_start(start: str, card: dict[str, Any], asserted: bool) -> None:
+    """Refuse controls that would begin with other weights than the generator did.
+
+    Args:
+        start: The weights that the controls are to begin with; empty: none.
+        card: Of the generator.
+        asserted: Whether the user named them; what the card's command names may have been replaced since.
+    """
+    if not start:
+        return
+    wanted = (card.get("before") or {}).get("file_sha256")
+    if wanted is None:
+        if not asserted:
+            raise SystemExit(
+                "the generator's card is too old to tell which weights its training began with: its command names "
+                f"{start}, which may be others by now. Give their file with --start, and it is taken at your word"
+            )
+    elif frozen.load(start, torch.device("cpu"), flag="--start").card["file_sha256"] != wanted:
         raise SystemExit(
             f"--start {start}: not the weights that this training began with (SHA-256 {wanted}); give their file"
         )

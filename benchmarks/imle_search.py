@@ -6,8 +6,11 @@ candidates and the same distance (ours; under the published one, LPIPS-VGG with 
 slower still), so the codes that they find can be compared one by one. They are timed in turns, once with the published
 120 candidates at every module and once with those of a training.
 
-    python benchmarks/imle_search.py
+    python benchmarks/imle_search.py --device cpu
     python benchmarks/imle_search.py --device cuda --amp ours --images 32 --training-images 256 --config FILE
+
+The second line is for a GPU, which --device auto, the default, takes where there is one: ours in bfloat16, and enough
+images to fill it. FILE holds the settings of a training, such as configs/camnet_imagefolder.yaml.
 
 The last line is one JSON object; speedup_m120_ratio and speedup_training_ratio are images per second, ours to the
 published. On a CPU in float32 arithmetic bounds them: run once, the modules of the default network need about 2.5 times
@@ -237,7 +240,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="settings of camnet.train to take network and candidates from")
     parser.add_argument("--generator", type=Path, help="trained weights (.safetensors); random ones without it")
     parser.add_argument("--candidates", type=int, nargs="+", help="of the training; default: --config's, else 24 12 4")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--amp",
         choices=("off", "ours", "both"),
@@ -262,7 +265,8 @@ def main() -> None:
         ("m120", (PUBLISHED,) * len(training), options.images),
         ("training", training, options.training_images),
     ):
-        result |= measure(problem(generator, images, options.amp, where), name, counts, options.repeats)
+        given = problem(generator, images, options.amp, where)
+        result |= measure(given, name, counts, options.repeats) | {"distance": given.distance.name}
     # Not at equal candidates: what a training searches with, against what the published procedure does.
     result["training_to_published_m120_ratio"] = (
         result["ours_images_per_s_training"] / result["published_images_per_s_m120"]

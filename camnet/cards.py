@@ -30,8 +30,8 @@ def data_of(card: Mapping[str, Any], config: EvaluationConfig) -> DataConfig:
         ) from error
 
 
-def cases_of(name: str, operator: Decorruptor, where: torch.device) -> dict[str, Case]:
-    """The cases that a generator is trained for, by its card.
+def cases_of(given: str, operator: Decorruptor, where: torch.device) -> dict[str, Case]:
+    """The cases that a generator is trained for, by its card; `given` is what named it, for the message.
 
     Raises:
         UsageError: If the card is damaged.
@@ -43,7 +43,7 @@ def cases_of(name: str, operator: Decorruptor, where: torch.device) -> dict[str,
         palette = Palette(torch.tensor(colors, device=where)) if colors else None
         return Tasks(settings, tuple(card.get("grids", (4,))), 0.0, palette).cases()
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(f"--generator {name}: its card is damaged ({error})") from error
+        raise UsageError(f"{given}: its card is damaged ({error})") from error
 
 
 def map_classes_of(card: Mapping[str, Any]) -> int:
@@ -56,7 +56,13 @@ def same_layouts(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return card.get("palette") == other.get("palette") and map_classes_of(card) == map_classes_of(other)
 
 
-def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images a card names, wherever they lay."""
-    data = card.get("data")
-    return {k: v for k, v in data.items() if k not in ("root", "download")} if isinstance(data, Mapping) else {}
+def are_other_images(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two generators were trained on images that differ in set, split or classes, as far as both cards say."""
+    ours, theirs = card.get("data"), other.get("data")
+    if not isinstance(ours, Mapping) or not isinstance(theirs, Mapping):
+        return False
+    if any(ours[key] != theirs[key] for key in ("name", "seed") if key in ours and key in theirs):
+        return True
+    if "class_names" in card and "class_names" in other:
+        return set(card["class_names"]) != set(other["class_names"])
+    return set(ours.get("classes", ())) != set(theirs.get("classes", ()))

@@ -1,37 +1,11 @@
-"""What goes through the cascade: the code of a module, and the stage that it leaves to the next. One row an image."""
+"""What goes through the cascade: the code of a module, and the stage that it leaves to the next. One row per image."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-R = TypeVar("R", bound="Rows")
-
-
-class Rows:
-    """A dataclass of tensors (or of other Rows) that have a row for each of n things."""
-
-    def select(self: R, index: Tensor) -> R:
-        """The rows at the given index."""
-        return _combined([self], lambda tensors: tensors[0][index])
-
-    @staticmethod
-    def joined(parts: Sequence[R]) -> R:
-        """The rows of all parts, one after another."""
-        return _combined(parts, torch.cat)
-
-    @staticmethod
-    def where(take: Bool[Tensor, " n"], these: R, others: R) -> R:
-        """Each row of `these` where it is taken, of `others` elsewhere."""
-
-        def chosen(tensors: list[Tensor]) -> Tensor:
-            this, other = tensors
-            return torch.where(take.view(-1, *(1 for _ in this.shape[1:])), this, other)
-
-        return _combined([these, others], chosen)
+from env.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -50,7 +24,7 @@ class Code(Rows):
         return len(self.style)
 
     def patchwork(self, choice: Int[Tensor, "k g g"]) -> "Code":
-        """Put together one code an image from the regions of its candidates.
+        """Put together one code per image from the regions of its candidates.
 
         The regions of standard normal codes are independent, so what is put together is such a code, too.
 
@@ -76,12 +50,3 @@ class Stage(Rows):
 
     features: Tensor
     image: Tensor
-
-
-def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:
-    """Combine the tensors that have the same place in each part."""
-    values: list[Any] = []
-    for field in fields(parts[0]):  # type: ignore[arg-type]
-        same = [getattr(part, field.name) for part in parts]
-        values.append(combine(same) if isinstance(same[0], Tensor) else _combined(same, combine))
-    return type(parts[0])(*values)

@@ -54,7 +54,7 @@ def condition_at(
 def kept_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
     """The kept colors at a module's resolution.
 
-    Averaged over visible pixels alone, or the zeros of hidden ones would bleed into coarse modules.
+    Averaged only over visible pixels, or the zeros of hidden ones would bleed into coarse modules.
     """
     kernel = degraded.kept.shape[-1] // resolution
     hidden = F.avg_pool2d(degraded.hidden, kernel)

@@ -1,6 +1,6 @@
 """What the loop asks of a decorruptor g(x̃, z); docs/bring-your-own.md shows how to bring another.
 
-A decorruptor restores degraded images, one restoration a code. It is an operator, not a module: it is never trained,
+A decorruptor restores degraded images, one restoration per code. It is an operator, not a module: it is never trained,
 nobody can put it into another mode, and no gradient flows through it.
 """
 
@@ -32,7 +32,7 @@ class Decorruptor(ABC):
     Attributes:
         size: Side in pixels of the images it restores; None: any.
         tasks: What it restores; None: whatever it is given.
-        factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart; None: all.
+        factors: How many of the downsampling factors `env.corruption.FACTORS` it can distinguish; None: all.
         card: What it is, for the record. A `data` entry (name, seed, and classes and size where they matter) says what
             it was trained on; a run on other splits of the same images is then refused. So it is by entries in its
             `before`, the card of the weights that its training began with. `class_names` tells folders apart.
@@ -76,27 +76,34 @@ class Decorruptor(ABC):
         self,
         degraded: Degraded,
         k: int,
-        random: torch.Generator,
+        random: torch.Generator | None = None,
         proposed: Float[Tensor, "n k c"] | None = None,
+        codes: Codes | None = None,
     ) -> Float[Tensor, "n k 3 h w"]:
         """Restore each image with k independent codes, in one forward pass.
 
-        n*k codes are drawn; row j*n + i of them belongs to view j of image i.
+        Codes lie view by view, drawn or given: row j*n + i of n*k belongs to view j of image i. (`restore` by itself
+        takes them image by image.)
 
         Args:
             degraded: n degraded images.
-            k: Views an image, at least 1.
+            k: Views per image, at least 1.
             random: Draws the codes; on the images' device.
-            proposed: What a policy proposes for a part of each code; the rest stays as it was drawn.
+            proposed: What a policy proposes for a part of each code; the rest stays as it was.
+            codes: The codes to use in place of drawn ones.
 
         Returns:
             Images in [0, 1] that keep what was kept; free of gradient.
 
         Raises:
-            ValueError: If `restore` returns something of another shape than one image a code.
+            ValueError: If there is not exactly one of codes and what draws them, or `restore` returns something of
+                another shape than one image per code.
         """
         n = len(degraded)
-        codes = select_rows(self.codes(n * k, random), _image_by_image(n, k, degraded.kept.device))
+        if (codes is None) == (random is None):
+            raise ValueError("views needs either codes or a generator that draws them")
+        codes = self.codes(n * k, random) if random is not None else codes
+        codes = select_rows(codes, _image_by_image(n, k, degraded.kept.device))
         if proposed is not None:
             codes = self.with_proposal(codes, proposed.flatten(0, 1))
         restored = self.restore(degraded, codes)
@@ -108,14 +115,13 @@ class Decorruptor(ABC):
         return restored.unflatten(0, (n, k))
 
     def two_views(
-        self, degraded: Degraded, random: torch.Generator, proposed: Float[Tensor, "n 2 c"] | None = None
+        self, degraded: Degraded, random: torch.Generator | None = None, codes: Codes | None = None
     ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
         """Decorrupt twice with independent codes: v1 = g(x̃, z1), v2 = g(x̃, z2), in one forward pass.
 
-        2n codes are drawn; row i of them belongs to the first view of image i, row n + i to its second. `proposed`, if
-        any, replaces a part of each.
+        2n codes are drawn, or given; row i of them belongs to the first view of image i, row n + i to its second.
         """
-        v1, v2 = self.views(degraded, 2, random, proposed).unbind(1)
+        v1, v2 = self.views(degraded, 2, random, codes=codes).unbind(1)
         return v1, v2
 
 

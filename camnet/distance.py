@@ -117,7 +117,7 @@ class Distance(nn.Module):
         return [x, *texture, *self.random(x), *(part for features in self.extra for part in features(x))]
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
-        """Distance of images given by their features; broadcasts over leading rows of equal count."""
+        """Distance of images given by their features, row by row."""
         return overall(self.terms(a, b))
 
     def terms(self, a: list[Tensor], b: list[Tensor]) -> list[Float[Tensor, "n _ _"]]:
@@ -222,5 +222,5 @@ def stages_of(filters: Iterable[nn.Module], x: Float[Tensor, "n 3 r r"]) -> list
 
 
 def entering(h: Tensor, stage: int) -> Tensor:
-    """What a stage sees of the map before: the first, the image; the others, half its resolution (of 3, 2)."""
+    """A stage's input: the image for the first, the previous map at half resolution (rounded up) for the others."""
     return F.avg_pool2d(h, 2, ceil_mode=True) if stage and h.shape[-1] > 1 else h

@@ -3,7 +3,6 @@
 What is interrupted goes on by the same command: rows are kept as they come.
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from configs.errors import as_program
 from configs.evaluation import EvaluationConfig
 from configs.reading import read
 from training import device
-from training.atomic import explained, write_atomically
+from training.atomic import explained, write_atomically, write_json
 from training.provenance import provenance
 
 
@@ -74,7 +73,7 @@ def command_of(argv: list[str]) -> str:
 
 def features_name(evaluation: Evaluation) -> str:
     """What stands beside Fréchet distances."""
-    return f"{evaluation.distance.random.name} pooled"
+    return f"{evaluation.frechet.name} pooled"
 
 
 def main(argv: list[str]) -> None:
@@ -98,9 +97,7 @@ def main(argv: list[str]) -> None:
             blocks.append(block)
             bar.update()
     shown = table(measured)
-    write_atomically(
-        config.out / "figures.json", (json.dumps(report(evaluation, measured, argv), indent=2) + "\n").encode()
-    )
+    write_json(config.out / "figures.json", report(evaluation, measured, argv))
     write_atomically(config.out / "table.md", page(evaluation, shown, argv).encode())
     sheet.draw(blocks, max(2, len(evaluation.operators)), config.out / "sheet.png")
     unfinished.clear(config.out)

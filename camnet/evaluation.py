@@ -12,10 +12,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from camnet import frozen, metrics, sheet
-from camnet.cards import cases_of, data_of, map_classes_of, same_layouts, trained_on
+from camnet.cards import are_other_images, cases_of, data_of, map_classes_of, same_layouts
 from camnet.decorruptor import Decorruptor
 from camnet.degraded import Degraded
-from camnet.distance import CALIBRATION_IMAGES, Distance
+from camnet.distance import CALIBRATION_IMAGES, Distance, Features
+from camnet.features import added
 from camnet.figures import figures
 from camnet.table import Figures
 from camnet.tasks import Case
@@ -49,6 +50,11 @@ class Evaluation:
     maps: UInt8[Tensor, "n h w"] | None
     distance: Distance
 
+    @property
+    def frechet(self) -> Features:
+        """What Fréchet distances are taken on: the first of the added features; without any, the random ones."""
+        return [*self.distance.extra, self.distance.random][0]
+
     def degraded(self, name: str) -> Degraded:
         """The images of a case: the same for every generator and any --batch."""
         case, _ = self.cases[name]
@@ -70,7 +76,7 @@ class Evaluation:
             for who in able:
                 operator = self.operators[who]
                 measured = before.get(name, {}).get(who) or figures(
-                    operator, self.distance, self.x, degraded, config.k, self.codes(name), batch=config.batch
+                    operator, self.distance, self.x, degraded, config.k, self.codes(name), config.batch, self.frechet
                 )
                 title = f"{name} · {who}" if len(self.operators) > 1 else name
                 yield name, who, measured, self.block(title, operator, degraded, self.codes(name))
@@ -82,9 +88,8 @@ class Evaluation:
         rows = torch.arange(columns, device=self.x.device) * len(self.x) // columns
         x, some = self.x[rows], degraded.select(rows)
         samples = operator.views(some, self.config.k, random)
-        distances = metrics.distances(
-            self.distance, self.distance.features(samples.flatten(0, 1)), self.distance.features(x)
-        )
+        seen, truth = self.distance.features(samples.flatten(0, 1)), self.distance.features(x)
+        distances = metrics.distances(metrics.compared(self.distance, seen, truth), columns)
         return sheet.Block(title, sheet.rows_of(x, some, samples, distances, sheet.SHOWN))
 
 
@@ -96,7 +101,7 @@ def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
     """
     operators, data = load_operators(config, where)
     who, first = next(iter(operators.items()))
-    cases = chosen(cases_of(who, first, where), config.cases)
+    cases = chosen(cases_of(f"--generator {who}", first, where), config.cases)
     splits = load(data, where, map_classes_of(first.card))
     split: ImageSet = getattr(splits, config.split)
     images = split.thinned(config.images)
@@ -104,7 +109,8 @@ def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
     for who, operator in operators.items():
         for name in restorable(who, operator, first, cases, images.thinned(1)):
             able[name][1].append(who)
-    distance = Distance(splits.train.spread(CALIBRATION_IMAGES), pixel_weight=1.0)
+    extra = added(config.features, splits.train, config.seed, config.lpips)
+    distance = Distance(splits.train.spread(CALIBRATION_IMAGES), 1.0, extra)
     return Evaluation(config, operators, able, data, images.images(), images.layouts, distance)
 
 
@@ -125,13 +131,13 @@ def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[
     data = data_of(first.card, config)
     operators: dict[str, Decorruptor] = {names[config.generator]: first}
     for name in config.against:
-        operator = operators[names[name]] = frozen.find(name, data, where, precision)
+        operator = operators[names[name]] = frozen.find(name, data, where, precision, flag="--against")
         if operator.size not in (first.size, None):
             raise UsageError(
                 f"--against {name}: it restores images of {operator.size} pixels, {names[config.generator]} those of "
                 f"{first.size}; measure them one by one"
             )
-        if trained_on(operator.card) not in (trained_on(first.card), {}):
+        if are_other_images(operator.card, first.card):
             print(
                 f"--against {name}: trained on other images than {names[config.generator]}, perhaps on these",
                 file=sys.stderr,
@@ -148,7 +154,7 @@ def restorable(
     task.
     """
     if "generator" in operator.card:
-        own = cases_of(name, operator, image.pixels.device)
+        own = cases_of(f"--against {name}", operator, image.pixels.device)
         same = same_layouts(operator.card, first.card)
         return [case for case in cases if case in own and (same or case != "layout")]
     x, maps, random = image.images(), image.layouts, torch.Generator(image.pixels.device)

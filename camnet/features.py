@@ -1,13 +1,15 @@
-"""Features that the training distance can add to its random ones: of a small classifier, or of LPIPS (VGG16).
+"""Features that a distance can have beside its random ones: of a small classifier, or of LPIPS (VGG16).
 
-Both are only ever added: features of a classifier alone hardly see a color cast, and those of VGG16 are made for images
-larger than a CAMNet's coarse modules. docs/camnet-distances.md says which to use when, and what they cost.
+Both are only ever added: by themselves, features of a classifier hardly see a color cast, and those of VGG16 are made
+for images larger than a CAMNet's coarse modules. docs/camnet-distances.md says which to use when, and what they cost.
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,6 @@ from torchvision.models import vgg16
 from tqdm import tqdm
 
 from camnet.distance import STAGES, Features, entering, stages_of, unit_length
-from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from env.images import ImageSet
 from training.descent import Descent
@@ -107,7 +108,7 @@ def train_classifier(images: ImageSet, classes: int, steps: int, seed: int) -> C
 
     A function of its arguments: weights and batches come from the seed, the global random numbers stay as they were.
     The same images, seed, steps, device and number of threads give the same bits (tested on a CPU; on a GPU
-    deterministic convolutions are asked for), so a resumed training may train it anew. It reads the labels.
+    deterministic convolutions are asked for), so a resumed training may train it again. It reads the labels.
 
     Args:
         images: The training images; trained where they lie.
@@ -206,42 +207,45 @@ def load_lpips(path: Path) -> LpipsFeatures:
         raise UsageError(f"--lpips {path}: {error}; {RECIPE}") from error
 
 
-def added(config: CamnetConfig, images: ImageSet) -> list[Features]:
-    """The features that a training adds to the random ones, by its settings.
+def added(kinds: Sequence[Literal["classifier", "lpips"]], images: ImageSet, seed: int, lpips: Path) -> list[Features]:
+    """The features that a distance has beside the random ones.
 
     Args:
-        config: Its `features` name them, in order; `lpips` is the file of "lpips".
+        kinds: Which, in order; named twice is named once.
         images: The training images; the features lie on their device.
+        seed: Of the classifier.
+        lpips: The file of "lpips".
 
     Raises:
-        UsageError: If the file of LPIPS is not usable, or there is one class alone.
+        UsageError: If the file of LPIPS is not usable, or there is only one class.
     """
-    makers = {"classifier": _classifier, "lpips": _lpips}
-    return [makers[kind](config, images) for kind in dict.fromkeys(config.features)]
+    return [
+        _classifier(images, seed) if kind == "classifier" else _lpips(images, lpips) for kind in dict.fromkeys(kinds)
+    ]
 
 
-def _classifier(config: CamnetConfig, images: ImageSet) -> Features:
+def _classifier(images: ImageSet, seed: int) -> Features:
     classes = int(images.labels.max()) + 1
     if classes < 2:
         raise UsageError("--features classifier: the images are all of one class; leave it out")
     steps = max(LEAST_STEPS, EPOCHS * len(images) // BATCH)
-    features = train_classifier(images, classes, steps, config.seed)
+    features = train_classifier(images, classes, steps, seed)
     print(
         f"{features.name}: {steps} steps in {features.seconds:.0f} s, {features.accuracy:.1%} of the training images "
-        "classified rightly. The distance, and so the generator, has seen their labels",
+        "classified rightly. The distance has seen their labels, and so has whatever is trained by it",
         file=sys.stderr,
     )
     return features
 
 
-def _lpips(config: CamnetConfig, images: ImageSet) -> Features:
+def _lpips(images: ImageSet, path: Path) -> Features:
     if images.pixels.shape[-1] < LPIPS_PIXELS:
         print(
             f"--features lpips: LPIPS is meant for images of {LPIPS_PIXELS} pixels and more, these have "
             f"{images.pixels.shape[-1]}",
             file=sys.stderr,
         )
-    return load_lpips(config.lpips).to(images.pixels.device)
+    return load_lpips(path).to(images.pixels.device)
 
 
 def _require(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:

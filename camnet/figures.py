@@ -12,7 +12,7 @@ from torch import Tensor
 from camnet import metrics, texture
 from camnet.decorruptor import Decorruptor
 from camnet.degraded import Degraded
-from camnet.distance import Distance
+from camnet.distance import Distance, Features
 from camnet.table import FRECHET_IMAGES, Figures
 
 PLACE = 8
@@ -28,6 +28,7 @@ def figures(
     k: int,
     random: torch.Generator,
     batch: int = 8,
+    frechet: Features | None = None,
 ) -> Figures:
     """Measure K restorations of each image; `camnet.table.COLUMNS` says what the figures mean.
 
@@ -39,6 +40,7 @@ def figures(
         k: Restorations of each image, at least 2.
         random: Draws the codes.
         batch: Images restored at once, k times each.
+        frechet: What Fréchet distances are taken on; None: the distance's random features.
 
     Returns:
         The figures by name; no Fréchet distance and no spectra below `FRECHET_IMAGES` images.
@@ -46,22 +48,29 @@ def figures(
     parts = []
     for rows in torch.arange(len(x), device=x.device).split(batch):
         some = degraded.select(rows)
-        parts.append(observe(distance, x[rows], some, operator.views(some, k, random)))
+        samples = operator.views(some, k, random)
+        parts.append(observe(distance, frechet or distance.random, x[rows], some, samples))
     result = summarize({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     return dict(zip(result, torch.stack(list(result.values())).tolist(), strict=True))
 
 
 def observe(
-    distance: Distance, x: Float[Tensor, "n 3 h w"], degraded: Degraded, samples: Float[Tensor, "n k 3 h w"]
+    distance: Distance,
+    frechet: Features,
+    x: Float[Tensor, "n 3 h w"],
+    degraded: Degraded,
+    samples: Float[Tensor, "n k 3 h w"],
 ) -> dict[str, Tensor]:
     """Note of each image what figures are made of: n rows each, in float64."""
-    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
+    n, seen, truth = len(x), distance.features(samples.flatten(0, 1)), distance.features(x)
+    terms = metrics.compared(distance, seen, truth)
+    from_mean = metrics.compared(distance, seen, distance.features(samples.mean(dim=1)))
     variance, pixels = metrics.spread(samples, degraded.touched())
     hue, change = metrics.hue_parts(samples[:, 0], samples[:, 1])
     noted = {
-        "distance": metrics.distances(distance, seen, truth),
-        "in_places": metrics.best_in_places(distance, seen, truth, max(1, x.shape[-1] // PLACE)),
-        "from_mean": metrics.distances(distance, seen, distance.features(samples.mean(dim=1))),
+        "distance": metrics.distances(terms, n),
+        "in_places": metrics.best_in_places(terms, n, max(1, x.shape[-1] // PLACE)),
+        "from_mean": metrics.distances(from_mean, n),
         "plain": distance.between(distance.features(metrics.plain_fill(degraded)), truth),
         "apart": distance.among(seen, samples.shape[1]),
         "psnr": metrics.psnr(samples, x),
@@ -71,8 +80,8 @@ def observe(
         "hue": hue,
         "change": change,
         "residual": metrics.residual(degraded, samples),
-        "real": metrics.pooled(distance.random, x),
-        "made": metrics.pooled(distance.random, samples[:, 0]),
+        "real": metrics.pooled(frechet, x),
+        "made": metrics.pooled(frechet, samples[:, 0]),
         "real_power": texture.power(x),
         "made_power": texture.power(samples[:, 0]),
         "real_steps": texture.steps(x),
@@ -95,10 +104,10 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         "best_ssim": seen["ssim"].amax(dim=1).mean(),
         "mean_ssim": seen["ssim"].mean(),
         "coverage": metrics.coverage(best, plain),
-        "diversity": seen["variance"].sum().div(seen["pixels"].sum().clamp(min=1)).sqrt(),
+        "diversity": metrics.rms(seen["variance"], seen["pixels"]),
         "feature_diversity": seen["apart"].mean(),
         "weighted_variance": metrics.weighted_variance(seen["distance"], seen["from_mean"], sigma),
-        "hue_share": seen["hue"].sum() / seen["change"].sum().clamp(min=1e-12),
+        "hue_share": metrics.hue_share(seen["hue"], seen["change"]),
         "seam_ratio": texture.seam_ratio(seen["real_steps"], seen["made_steps"]),
         "residual": seen["residual"].amax(),
     }

@@ -95,7 +95,7 @@ def blurred(degraded: Degraded) -> Float[Tensor, "n 3 h w"]:
     hidden = degraded.hidden.bool()
     weight = _blur(1 - degraded.hidden)
     near = torch.where(weight > 0, _blur(degraded.kept) / weight, UNSEEN[0])
-    filled = torch.where(hidden, near.clamp(0, 1), degraded.kept)  # the clamp mends rounding alone
+    filled = torch.where(hidden, near.clamp(0, 1), degraded.kept)  # the clamp only mends rounding
     if not isinstance(degraded, Corrupted):
         return filled
     smooth = filled

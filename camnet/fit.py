@@ -58,7 +58,9 @@ def require_unseen(card: Mapping[str, Any], flag: str, data: DataConfig, classes
             )
 
 
-def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tuple[str, ...] = ()) -> None:
+def require_fit(
+    operator: Decorruptor, name: str, data: DataConfig, classes: tuple[str, ...] = (), factors: int = CHOICES
+) -> None:
     """Refuse a decorruptor that cannot serve a run, or that has seen its held-out images.
 
     Args:
@@ -66,6 +68,7 @@ def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tup
         name: What --generator came to, for the message.
         data: The run's images.
         classes: Names of the run's classes (`Splits.classes`), which tell one folder from another; empty: unknown.
+        factors: The run asks for no downsampling but by the first so many of `FACTORS`; 1: for none.
 
     Raises:
         UsageError: If sizes differ, it does not restore what a policy deletes, or its card names other splits, or a
@@ -79,11 +82,11 @@ def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tup
         )
     if operator.tasks is not None and "mix" not in operator.tasks:
         raise UsageError(f"{flag} does not restore what a policy deletes: train one for --generator.tasks mix")
-    if operator.factors is not None and operator.factors < CHOICES:
-        used = ", ".join(map(str, FACTORS[:CHOICES]))
+    if operator.factors is not None and operator.factors < factors:
+        used = ", ".join(map(str, FACTORS[:factors]))
         raise UsageError(
-            f"{flag} is told the first {operator.factors} of the downsampling factors apart, a policy uses {used}: "
-            f"train one with --generator.factors {CHOICES}"
+            f"{flag} can distinguish only the first {operator.factors} of the downsampling factors, this run uses "
+            f"{used}: train one with --generator.factors {factors}"
         )
     require_unseen(operator.card, flag, data, classes)
     if not same_images(operator.card, data, classes):
@@ -91,9 +94,20 @@ def require_fit(operator: Decorruptor, name: str, data: DataConfig, classes: tup
     trained = operator.card["data"]
     if trained.get("size", data.size) != data.size:
         raise UsageError(f"{flag} was trained on images of {trained['size']} pixels, --data.size is {data.size}")
-    part = trained.get("classes", ())
-    if part and not (data.classes and set(part).issuperset(data.classes)):
+    if trained.get("classes") and not covers(operator.card, data, classes):
+        part = operator.card.get("class_names", trained["classes"])
         raise UsageError(
-            f"{flag} was trained on the classes {', '.join(part)} alone: choose among them by --data.classes, or "
+            f"{flag} was trained only on the classes {', '.join(part)}: choose among them by --data.classes, or "
             "train one for all with python -m camnet.train"
         )
+
+
+def covers(card: Mapping[str, Any], data: DataConfig, classes: tuple[str, ...]) -> bool:
+    """Whether a generator that was trained on a part of a set has seen all classes of a run on that set.
+
+    They are compared by name. A class may have been given by its number, and a folder may hold no others than these, so
+    what was typed decides only where names are missing.
+    """
+    if classes and "class_names" in card:
+        return set(classes) <= set(card["class_names"])
+    return bool(data.classes) and set(data.classes) <= set(card["data"]["classes"])

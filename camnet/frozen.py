@@ -23,7 +23,7 @@ from camnet.decorruptor import Decorruptor, codes_per_image, weights_sha256
 from camnet.degraded import Degraded
 from camnet.fills import KINDS, Fill
 from camnet.fit import history
-from camnet.generator import CascadeModule, Generator
+from camnet.generator import Generator
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
@@ -50,7 +50,7 @@ class FrozenGenerator(Decorruptor):
         card: What the weights are: settings, training command, hash, hardware, time, figures.
         size: Side in pixels of the images it restores.
         tasks: What it was trained to restore; another task is refused.
-        factors: How many of the downsampling factors `env.corruption.FACTORS` it is told apart. A factor beyond them
+        factors: How many of the downsampling factors `env.corruption.FACTORS` it can distinguish. A factor beyond them
             is restored as if nothing were known of it; `camnet.fit` refuses what lacks any that a policy uses.
     """
 
@@ -64,11 +64,6 @@ class FrozenGenerator(Decorruptor):
         self.proposable = config.global_code * sum(config.regions_of(k) == 1 for k in range(len(config.resolutions)))
         self.card = card
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(self._generator.parameters()).device
-
     def codes(self, n: int, random: torch.Generator) -> list[Code]:
         """Draw n latent codes (a global and a spatial part for each module)."""
         return self._generator.codes(n, random)
@@ -79,7 +74,7 @@ class FrozenGenerator(Decorruptor):
 
         Args:
             degraded: n degraded images.
-            codes: k codes for each, image by image; what depends on the image alone is computed once.
+            codes: k codes for each, image by image; what depends only on the image is computed once.
 
         Returns:
             Images in [0, 1], float32, free of gradient; a learner may keep them for its backward pass.
@@ -160,7 +155,7 @@ def load(
     if hashlib.sha256(blob).hexdigest() != card.get("file_sha256"):
         raise UsageError(
             f"{flag} {name}: {path} does not match the hash in its card: damaged or exchanged, or a training was ended "
-            "between writing the two; the same command of camnet.train writes both anew"
+            "between writing the two; the same command of camnet.train writes both again"
         )
     try:
         with seeded(0, "generator"):  # or what is built after it would depend on how its weights are first drawn
@@ -169,17 +164,11 @@ def load(
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{flag} {name}: {path} does not hold these weights ({reason})") from error
-    generator.to(device).precision = dtype
-    if device.type == "cuda":
-        generator.to(memory_format=torch.channels_last)
-    if compile:
-        for level in generator.levels:
-            assert isinstance(level, CascadeModule)
-            level.compile_refinement()
+    generator.to(device).prepare(dtype, compile)
     return FrozenGenerator(generator, card)
 
 
-def resolve(name: str, data: DataConfig) -> str:
+def resolve(name: str, data: DataConfig, flag: str = "--generator") -> str:
     """What --generator auto stands for: the digits' own weights, or those for photographs of the size; others stay.
 
     Raises:
@@ -190,49 +179,56 @@ def resolve(name: str, data: DataConfig) -> str:
     shipped = "digits" if data.name == "digits" else PHOTOGRAPHS.get(data.size)
     if shipped is None:
         raise UsageError(
-            f"--generator auto: no generator is shipped for images of {data.size} pixels, only of "
+            f"{flag} auto: no generator is shipped for images of {data.size} pixels, only of "
             f"{', '.join(map(str, PHOTOGRAPHS))}: change --data.size; or train one with python -m camnet.train "
-            f"--config configs/camnet_imagefolder.yaml, then --generator PATH; or take a fill: {', '.join(KINDS)}"
+            f"--config configs/camnet_imagefolder.yaml, then {flag} PATH; or take a fill: {', '.join(KINDS)}"
         )
     return shipped
 
 
-def find(name: str, data: DataConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> Decorruptor:
-    """The decorruptor that --generator names.
+def find(
+    name: str,
+    data: DataConfig,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    flag: str = "--generator",
+) -> Decorruptor:
+    """The decorruptor that --generator (of camnet.evaluate also --against) names.
 
     Args:
         name: auto (see `resolve`); a fill of `camnet.fills`; package.module:factory, one's own; else as for `load`.
         data: The images that it is for.
         device: Where it is to live.
         dtype: Type of CAMNet's convolutions (`load`).
+        flag: What the name was given with, for messages.
 
     Raises:
         UsageError: If there is none of that name, or it does not load.
     """
-    name = resolve(name, data)
+    name = resolve(name, data, flag)
     for kind in KINDS:
         if name == kind:
             return Fill(kind, data.size)
     if ":" in name and not name.endswith(".safetensors"):
-        return _made(name, device)
-    return load(name, device, dtype)
+        return _made(name, device, flag)
+    return load(name, device, dtype, flag=flag)
 
 
-def _made(name: str, device: torch.device) -> Decorruptor:
+def _made(name: str, device: torch.device, flag: str) -> Decorruptor:
     """Import a module and call its factory; what goes wrong inside the factory is shown as it is."""
     module, _, function = name.partition(":")
     try:
         factory: Callable[[torch.device], object] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"--generator {name}: cannot import {function} from {module} ({error}); is its folder on PYTHONPATH?"
+            f"{flag} {name}: cannot import {function} from {module} ({error}); is its folder on PYTHONPATH?"
         ) from error
     if not callable(factory):
-        raise UsageError(f"--generator {name}: {function} is no function that takes a device")
+        raise UsageError(f"{flag} {name}: {function} is no function that takes a device")
     made = factory(device)
     if not isinstance(made, Decorruptor):
         raise UsageError(
-            f"--generator {name} returned {type(made).__name__}, not a camnet.decorruptor.Decorruptor "
+            f"{flag} {name} returned {type(made).__name__}, not a camnet.decorruptor.Decorruptor "
             "(docs/bring-your-own.md)"
         )
     return made
@@ -249,7 +245,7 @@ def _path_of(name: str, flag: str) -> Path:
             "code when opened, and are refused"
         )
     shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors")))
-    others = f", a fill ({', '.join(KINDS)}) or package.module:factory" if flag == "--generator" else ""
+    others = f", a fill ({', '.join(KINDS)}) or package.module:factory" if flag in ("--generator", "--against") else ""
     raise UsageError(
         f"{flag} {name}: no such weights; give a .safetensors file or the name of shipped ones "
         f"({shipped or 'none'}){others}"

@@ -20,6 +20,9 @@ from configs.camnet import GeneratorConfig
 
 SILU_GAIN = 1.68
 """What undoes the damping of SiLU: 1 / sqrt(E[silu(x)^2]) for standard normal x."""
+VERSIONS = 8
+"""Compiled versions of a module's refinement that are kept, as many as torch by itself keeps of a function: with and
+without gradient, of images that need one and of others, of batches of several sizes."""
 
 
 class Block(nn.Module):
@@ -86,19 +89,22 @@ class CascadeModule(nn.Module):
     def candidates(self, condition: Tensor, codes: Code, before: Stage) -> Stage:
         """Refine n stages under m codes each: (n * m) rows, image by image.
 
-        The same as `forward` on every row, but what does not depend on the code is convolved once an image.
+        The same as `forward` on every row, but what does not depend on the code is convolved once per image.
         """
         m = len(codes) // len(condition)
         weight, channels = self.entry.weight, codes.noise.shape[1]
-        known = torch.cat([weight[:, : self.known], weight[:, self.known + channels :]], dim=1)
+        parts = weight[:, : self.known], weight[:, self.known + channels :]
+        known = torch.cat([part for part in parts if part.shape[1]], dim=1)  # an empty one would undo channels last
         seen = torch.cat([condition, self._fold(before.image).to(condition.dtype), before.features], dim=1)
-        h = F.conv2d(seen, known, self.entry.bias, padding=1).repeat_interleave(m, dim=0)
+        h = _each(F.conv2d(seen, known, self.entry.bias, padding=1), m)
         if channels:
             h = h + F.conv2d(codes.noise, weight[:, self.known : self.known + channels], padding=1)
-        return self._refine(h, codes.style, before.image.repeat_interleave(m, dim=0))
+        return self._refine(h, codes.style, _each(before.image, m))
 
     def compile_refinement(self) -> None:
         """Compile the part that takes the time: blocks and head."""
+        # torch counts versions by code, not by module: all modules run the same, and would share one module's limit.
+        torch._dynamo.config.recompile_limit += VERSIONS
         self._refine = torch.compile(self._refine)  # type: ignore[method-assign]
 
     def _refine(self, features: Tensor, style: Tensor, image: Tensor) -> Stage:
@@ -127,6 +133,21 @@ class Generator(nn.Module):
             self.context = Context(config)
         self.precision = torch.float32
         """Floating-point type of the convolutions; images, codes and weights stay in float32."""
+
+    def prepare(self, precision: torch.dtype, compile: bool = False) -> None:
+        """Choose how to compute, once the weights lie where they are to stay.
+
+        Args:
+            precision: Type of the convolutions.
+            compile: Compile the modules.
+        """
+        self.precision = precision
+        if next(self.parameters()).device.type == "cuda":
+            self.to(memory_format=torch.channels_last)
+        if compile:
+            for module in self.levels:
+                assert isinstance(module, CascadeModule)
+                module.compile_refinement()
 
     def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
         """Draw n standard normal codes for one module."""
@@ -179,7 +200,7 @@ class Generator(nn.Module):
             codes: k codes for each image and module, image by image: n * k in all.
 
         Returns:
-            One image a module, coarse to fine (n * k each); the last in [0, 1] and exact in the kept part.
+            One image per module, coarse to fine (n * k each); the last in [0, 1] and exact in the kept part.
         """
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
@@ -207,7 +228,10 @@ class Generator(nn.Module):
         if degraded.task not in known:
             raise ValueError(f"this generator restores {', '.join(known)}, not {degraded.task}")
         own = degraded.planes()[:, : known[degraded.task]]
-        parts = [own if task == degraded.task else _zeros(own, count) for task, count in known.items()]
+        parts = [
+            own if task == degraded.task else own.new_zeros(len(own), count, *own.shape[2:])
+            for task, count in known.items()
+        ]
         return torch.cat(parts, dim=1)
 
 
@@ -220,11 +244,12 @@ def each(degraded: Degraded, many: int) -> Degraded:
 
 
 def _each(x: Tensor, many: int) -> Tensor:
-    return x if many == 1 else x.repeat_interleave(many, dim=0)
-
-
-def _zeros(like: Tensor, count: int) -> Tensor:
-    return like.new_zeros(1, 1, 1, 1).expand(len(like), count, *like.shape[2:])
+    """Every row `many` times in a row. What lies channels last stays so, which `repeat_interleave` forgets."""
+    if many == 1:
+        return x
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x.movedim(1, -1).repeat_interleave(many, dim=0).movedim(-1, 1)
+    return x.repeat_interleave(many, dim=0)
 
 
 def _double(x: Tensor, mode: str) -> Tensor:

@@ -3,7 +3,7 @@
 Source: Li and Malik (arXiv 1811.12373), hierarchical search of Peng and Li (CAM-Net) with fewer candidates at finer
 modules (CHIMLE, arXiv 2211.14286). Departures: the search is batched over images and candidates, exact under the
 training distance itself; each module runs once, on features kept from the module before; what no code enters is
-computed once an image. Where a module's style differs by region, so does the choice: the patchwork of what was
+computed once per image. Where a module's style differs by region, so does the choice: the patchwork of what was
 nearest in each region is tried, too, and taken where it is nearer than the nearest whole candidate. With R regions it
 stands for m^R candidates at the price of m + 1.
 """
@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from camnet.code import Code, Rows, Stage
+from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator, each
+from env.rows import Rows
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 """Size of the generator's largest feature map in the search, by kind of device. On a CPU it should stay in the cache:
@@ -49,8 +50,10 @@ def search(
         targets: The truth at each module's resolution.
         candidates: Codes tried at each module.
         random: Draws the candidates.
-        reject: Candidates nearer than this are left out, unless all are (RS-IMLE, Vashist et al. 2024, which rejects
-            codes that the model has already learned; a departure: the pool is not refilled).
+        reject: Candidates nearer than this share of the median distance of the image's candidates are left out; in
+            [0, 1], 0: none (RS-IMLE, Vashist et al. 2024, which rejects codes that the model has already learned.
+            Departures: its bound is one number, which would mean something else at every module and under every
+            distance; and the pool is not refilled).
 
     Returns:
         The winning code of every module, n each.
@@ -61,7 +64,7 @@ def search(
         if m > 1:
             truth, found = distance.features(targets[level]), []
             for rows in torch.arange(len(degraded), device=truth[0].device).split(images_at_once(generator, level, m)):
-                task = _Task(
+                part = _Search(
                     generator,
                     distance,
                     level,
@@ -70,7 +73,7 @@ def search(
                     degraded.select(rows),
                     [f[rows] for f in truth],
                 )
-                found.append(task.nearest(codes.select(_each(rows, m)), reject))
+                found.append(part.nearest(codes.select(_code_rows(rows, m)), reject))
             best = Rows.joined(found)
             codes, stage = best.codes, best.stage
         elif max(candidates[level:]) > 1:  # finer modules go on from it
@@ -97,7 +100,7 @@ class Tried(Rows):
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Search:
     """The search for k images at one module: what the module is given, and the features that it should come near."""
 
     generator: Generator
@@ -114,16 +117,17 @@ class _Task:
         tried, terms = self._try(codes)
         of_image = tried.distances.unflatten(0, (images, -1))
         m = of_image.shape[1]
-        best = tried.select(nearest(of_image, reject) + m * torch.arange(images, device=of_image.device))
+        bound = reject * of_image.median(dim=1).values  # of two the smaller, so that none of two is left out
+        best = tried.select(nearest(of_image, bound) + m * torch.arange(images, device=of_image.device))
         if regions == 1:
             return best
         choice = by_region(terms, regions).unflatten(0, (images, -1)).argmin(dim=1)
         patchwork, _ = self._try(codes.patchwork(choice))
-        is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= reject)
+        is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= bound)
         return Rows.where(is_nearer, patchwork, best)
 
     def _try(self, codes: Code) -> tuple[Tried, list[Tensor]]:
-        """Run the module on m codes an image, image by image; the distances, and the terms that they sum."""
+        """Run the module on m codes per image, image by image; the distances, and the terms that they sum."""
         m = len(codes) // len(self.condition)
         stage = self.generator.candidates(self.level, self.condition, codes, self.before)
         image = stage.image
@@ -134,10 +138,9 @@ class _Task:
         return Tried(codes, stage, overall(terms)), terms
 
 
-def nearest(distances: Float[Tensor, "n m"], reject: float) -> Int[Tensor, " n"]:
-    """The nearest candidate of each image among those no nearer than `reject`; of all where there is none such."""
-    near = distances < reject
-    return torch.where(near & ~near.all(dim=1, keepdim=True), torch.inf, distances).argmin(dim=1)
+def nearest(distances: Float[Tensor, "n m"], bound: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The nearest candidate of each image among those no nearer than its bound."""
+    return torch.where(distances < bound[:, None], torch.inf, distances).argmin(dim=1)
 
 
 def imle_loss(
@@ -152,6 +155,6 @@ def imle_loss(
     return torch.stack([distance(a, b) for a, b in zip(images, targets, strict=True)]).sum(dim=0)
 
 
-def _each(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
+def _code_rows(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
     """The rows of the images' codes, m each."""
     return (images[:, None] * m + torch.arange(m, device=images.device)).flatten()

@@ -13,7 +13,6 @@ subsampling (4:4:4), no entropy coding (lossless, hence of no consequence).
 In this module pixels run over 0..255, as in the standards; only `compress` and `Compressed` speak of [0, 1].
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from camnet.spectrum import cosines
 from configs.camnet import Task
+from env.rows import Rows
 
 BLOCK = 8
 """Side of a block, in pixels."""
@@ -70,9 +71,7 @@ def _color_matrix() -> Float[Tensor, "3 3"]:
 
 def _dct_matrix() -> Float[Tensor, "64 64"]:
     """The orthonormal DCT-II of a flattened block: T.81 A.3.3, S_vu = 1/4 C_u C_v sum s_yx cos.. cos.., as a matrix."""
-    frequency, place = torch.meshgrid(torch.arange(BLOCK), torch.arange(BLOCK), indexing="ij")
-    one = torch.cos((2 * place.double() + 1) * frequency * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
-    one[0] /= math.sqrt(2)
+    one = cosines(BLOCK, torch.float64)
     return torch.kron(one, one)
 
 
@@ -84,7 +83,7 @@ _TABLES = torch.tensor([LUMA, CHROMA, CHROMA], dtype=torch.float32)
 
 
 @dataclass(frozen=True)
-class Compressed:
+class Compressed(Rows):
     """n images as JPEG files hold them.
 
     Attributes:
@@ -105,16 +104,6 @@ class Compressed:
 
     def __len__(self) -> int:
         return len(self.kept)
-
-    def select(self, index: Tensor) -> "Compressed":
-        """The compressed images at the given rows."""
-        return Compressed(
-            self.kept[index],
-            self.hidden[index],
-            self.coefficients[index],
-            self.steps[index],
-            self.quality[index],
-        )
 
     def planes(self) -> Float[Tensor, "n 1 1 1"]:
         """Quality / 100, in (0, 1]; it holds everywhere."""
@@ -179,7 +168,7 @@ def compress(x: Float[Tensor, "n 3 h w"], quality: Float[Tensor, " n"]) -> Compr
 
     Args:
         x: Images in [0, 1]; rounded to 8 bits first, as an encoder would see them.
-        quality: 1..100, one an image; rounded to integers and clamped to that range.
+        quality: 1..100, one per image; rounded to integers and clamped to that range.
 
     Returns:
         The compressed images.
@@ -196,7 +185,7 @@ def compress(x: Float[Tensor, "n 3 h w"], quality: Float[Tensor, " n"]) -> Compr
     quality = quality.float().round().clamp(1, 100)
     steps = tables(quality)
     coefficients = quantize(coefficients_of(to_blocks(to_bytes(x))), steps)
-    decoded = to_image(_decode(coefficients * steps[:, :, None, None]))
+    decoded = to_image(_pixels_of(coefficients * steps[:, :, None, None]) + CENTER)
     hidden = torch.zeros_like(decoded[:, :1])
     return Compressed((decoded / LEVELS).clamp(0, 1), hidden, coefficients, steps, quality)
 
@@ -257,16 +246,11 @@ def quantize(
 
 def coefficients_of(x: Float[Tensor, "n 3 rows columns 8 8"]) -> Float[Tensor, "n 3 rows columns 8 8"]:
     """The DCT coefficients of Y (shifted by 128), Cb and Cr of blocks of RGB pixels in 0..255."""
-    return dct(rgb_to_ycbcr(x - CENTER))  # gray 128 is (128, 0, 0) in YCbCr, so this shifts Y alone
-
-
-def _decode(coefficients: Float[Tensor, "n 3 rows columns 8 8"]) -> Float[Tensor, "n 3 rows columns 8 8"]:
-    """The inverse of `coefficients_of`."""
-    return _pixels_of(coefficients) + CENTER
+    return dct(rgb_to_ycbcr(x - CENTER))  # gray 128 is (128, 0, 0) in YCbCr, so this shifts only Y
 
 
 def _pixels_of(difference: Float[Tensor, "n 3 rows columns 8 8"]) -> Float[Tensor, "n 3 rows columns 8 8"]:
-    """The change in RGB that changes the coefficients by `difference`: `_decode` without its shift."""
+    """The change in RGB that changes the coefficients by `difference`: `coefficients_of` inverted but for its shift."""
     return ycbcr_to_rgb(inverse_dct(difference))
 
 

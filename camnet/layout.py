@@ -1,4 +1,4 @@
-r"""Layout: synthesis from a map of classes alone. No pixel is kept; the classes are all that is known.
+r"""Layout: synthesis from a map of classes. No pixel is kept; the classes are all that is known.
 
 A folder may have maps of its own (`env.maps`). Other sets get pseudo-layouts: pixels, averaged over cells, are sorted
 into a few classes of color by k-means (`Palette`). They say where regions lie and what color they roughly have, and
@@ -19,6 +19,7 @@ from torch import Tensor
 from camnet.jpeg import LEVELS, rgb_to_ycbcr, ycbcr_to_rgb
 from configs.camnet import Task
 from env.maps import VOID
+from env.rows import Rows
 
 WEIGHTS = (0.5, 1.0, 1.0)
 """What Y, Cb and Cr count for in the distance between colors. Luma counts half: it varies most of the three within one
@@ -31,7 +32,7 @@ SAMPLE = 256
 """Most images that a palette is fitted to."""
 
 STARTS = 4
-"""Times k-means starts afresh; the best end counts."""
+"""How often k-means starts; the best end counts."""
 
 DISTINCT = (
     (31, 119, 180),
@@ -45,15 +46,16 @@ DISTINCT = (
     (188, 189, 34),
     (23, 190, 207),
 )
-"""Ten colors (RGB bytes) that are easily told apart: Tableau 10."""
+"""Ten colors (RGB bytes) that are easy to distinguish: Tableau 10."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Rows):
     """n layouts to synthesize images from.
 
     Attributes:
-        labels: Class of each pixel. A label outside 0..classes-1 is void: its pixel belongs to no class.
+        labels: Class of each pixel, true (`labels_of`) or of a palette (`Palette.layout_of`). A label outside
+            0..classes-1 is void: its pixel belongs to no class.
         classes: How many classes there are.
     """
 
@@ -75,14 +77,11 @@ class Layout:
         """1 everywhere: nothing of the pixels is kept."""
         return torch.ones_like(self.labels, dtype=torch.float32).unsqueeze(1)
 
-    def select(self, index: Tensor) -> "Layout":
-        """The layouts at the given rows."""
-        return Layout(self.labels[index], self.classes)
-
     def planes(self) -> Float[Tensor, "n classes h w"]:
-        """One plane a class: 1 where a pixel belongs to it, else 0 (all 0 where void)."""
+        """One plane per class: 1 where a pixel belongs to it, else 0 (all 0 where void)."""
         # Compared, not scattered: F.one_hot would look at the values, and the host would wait for them.
-        return (self.labels.unsqueeze(1) == _numbers(self.classes, self.labels)).float()
+        classes = torch.arange(self.classes, device=self.labels.device, dtype=self.labels.dtype)
+        return (self.labels.unsqueeze(1) == classes.view(-1, 1, 1)).float()
 
     def touched(self) -> Bool[Tensor, "n 1 h w"]:
         """Every pixel."""
@@ -128,14 +127,14 @@ class Palette:
             raise ValueError(f"a palette needs images of at least {SMOOTH} x {SMOOTH} pixels")
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:SAMPLE]
         sample = images[order.to(images.device)].detach().float().cpu()
-        points = features(F.avg_pool2d(sample, SMOOTH).movedim(1, -1).flatten(0, -2))
+        points = weighted_ycbcr(F.avg_pool2d(sample, SMOOTH).movedim(1, -1).flatten(0, -2))
         distinct = len(points.unique(dim=0))
         if not 1 <= classes <= distinct:
             raise ValueError(f"{classes} classes cannot be made of {distinct} different colors: choose 1 to {distinct}")
         with threadpool_limits(limits=1):
             means = KMeans(classes, n_init=STARTS, random_state=seed).fit(points.numpy()).cluster_centers_
         found = torch.from_numpy(means).float()
-        colors = _color_of(found[found[:, 0].argsort()]).clamp(0, 1)  # the clamp mends rounding alone
+        colors = _color_of(found[found[:, 0].argsort()]).clamp(0, 1)  # the clamp only mends rounding
         return Palette(colors.to(images.device))
 
     def __len__(self) -> int:
@@ -156,24 +155,9 @@ class Palette:
             ValueError: If no cell divides height and width.
         """
         cell = cell_of(x)
-        means = features(F.avg_pool2d(x, cell).movedim(1, -1))
-        distance = (means.unsqueeze(-2) - features(self.colors)).square().sum(dim=-1)
+        means = weighted_ycbcr(F.avg_pool2d(x, cell).movedim(1, -1))
+        distance = (means.unsqueeze(-2) - weighted_ycbcr(self.colors)).square().sum(dim=-1)
         return distance.argmin(dim=-1).repeat_interleave(cell, dim=1).repeat_interleave(cell, dim=2)
-
-
-def synthesize_from(labels: Int[Tensor, "n h w"], classes: int) -> Layout:
-    """The layouts to synthesize images from: true ones (`labels_of`), or those of `Palette.layout_of`.
-
-    Args:
-        labels: Class of each pixel; outside 0..classes-1 it is void.
-        classes: How many classes.
-
-    Raises:
-        ValueError: If there is no class.
-    """
-    if classes < 1:
-        raise ValueError(f"a layout needs at least one class, not {classes}")
-    return Layout(labels, classes)
 
 
 def labels_of(maps: UInt8[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
@@ -182,25 +166,17 @@ def labels_of(maps: UInt8[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
     return labels.masked_fill(labels == VOID, -1)
 
 
-def draw_layout(
-    labels: Int[Tensor, "n h w"], colors: Float[Tensor, "classes 3"] | None = None
-) -> Float[Tensor, "n 3 h w"]:
+def draw_layout(labels: Int[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
     """Color layouts for a picture.
 
     Args:
-        labels: Class of each pixel.
-        colors: One a class, RGB in [0, 1] (`Palette.colors`); by default `DISTINCT`, over and over.
+        labels: Class of each pixel; below 0 it is void.
 
     Returns:
-        Images in [0, 1]; void pixels are black.
+        Images in [0, 1] in the colors of `DISTINCT`, over and over; void pixels are black.
     """
-    if colors is None:
-        table = torch.tensor(DISTINCT, device=labels.device).float() / LEVELS
-        void, index = labels < 0, labels % len(table)
-    else:
-        table = colors
-        void, index = (labels < 0) | (labels >= len(table)), labels.clamp(0, len(table) - 1)
-    return table[index].masked_fill(void.unsqueeze(-1), 0.0).movedim(-1, 1)
+    colors = torch.tensor(DISTINCT, device=labels.device).float() / LEVELS
+    return colors[labels % len(colors)].masked_fill((labels < 0).unsqueeze(-1), 0.0).movedim(-1, 1)
 
 
 def cell_of(x: Float[Tensor, "n 3 h w"]) -> int:
@@ -217,20 +193,15 @@ def cell_of(x: Float[Tensor, "n 3 h w"]) -> int:
     return cell
 
 
-def features(colors: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
+def weighted_ycbcr(colors: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
     """Colors (RGB in [0, 1]) as k-means compares them: YCbCr times `WEIGHTS`."""
     ycbcr = rgb_to_ycbcr(colors.reshape(-1, 3).unsqueeze(-1)).squeeze(-1)
     return (ycbcr * _weights(ycbcr)).view(colors.shape)
 
 
 def _color_of(points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """The inverse of `features`."""
+    """The inverse of `weighted_ycbcr`."""
     return ycbcr_to_rgb((points / _weights(points)).unsqueeze(-1)).squeeze(-1)
-
-
-def _numbers(classes: int, like: Int[Tensor, "n h w"]) -> Int[Tensor, "classes 1 1"]:
-    """0..classes-1, one a plane."""
-    return torch.arange(classes, device=like.device, dtype=like.dtype).view(-1, 1, 1)
 
 
 def _weights(like: Tensor) -> Float[Tensor, "3"]:

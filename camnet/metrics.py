@@ -1,4 +1,4 @@
-"""What restorations are worth: one function a metric.
+"""What restorations are worth: one function per metric.
 
 Images lie in [0, 1]. Samples are k restorations of each of n images, (n, k, 3, h, w). Distances, named beside the
 figures (`Distance.name`), compare features of samples that come image by image: rows i k to i k + k - 1 belong to
@@ -12,7 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from camnet.degraded import Degraded
-from camnet.distance import Distance, RandomFeatures, by_region
+from camnet.distance import Distance, Features, by_region, overall
 from camnet.fills import averaged
 
 SMALLEST_ERROR = 1e-10
@@ -44,35 +44,35 @@ def ssim(samples: Float[Tensor, "n k 3 h w"], x: Float[Tensor, "n 3 h w"]) -> Fl
     return torch.stack(columns, dim=1)
 
 
-def distances(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> Float[Tensor, "n k"]:
-    """Distance of each sample from one image.
+def compared(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> list[Float[Tensor, "nk _ _"]]:
+    """The terms of the distance of each sample from one image (`Distance.terms`), image by image.
 
     Args:
         distance: Compares.
         seen: Features of n * k samples, image by image.
         truth: Features of n images.
     """
-    n = len(truth[0])
-    k = len(seen[0]) // n
-    return distance.between(seen, [f.repeat_interleave(k, dim=0) for f in truth]).view(n, k)
+    k = len(seen[0]) // len(truth[0])
+    return distance.terms(seen, [f.repeat_interleave(k, dim=0) for f in truth])
 
 
-def best_in_places(distance: Distance, seen: list[Tensor], truth: list[Tensor], regions: int) -> Float[Tensor, " n"]:
+def distances(terms: list[Float[Tensor, "nk _ _"]], n: int) -> Float[Tensor, "n k"]:
+    """Distance of each sample from its image, of the terms that `compared` gives for n images."""
+    return overall(terms).unflatten(0, (n, -1))
+
+
+def best_in_places(terms: list[Float[Tensor, "nk _ _"]], n: int, regions: int) -> Float[Tensor, " n"]:
     """Distance of the nearest sample in each of regions x regions parts of the image, mean of the parts.
 
     Whether the truth is within reach place by place. The nearest whole sample cannot tell where every place has its own
     choice: no few samples are right everywhere at once. Never above the nearest sample's distance.
 
     Args:
-        distance: Compares.
-        seen: Features of n * k samples, image by image.
-        truth: Features of n images.
-        regions: Parts a side.
+        terms: What `compared` gives.
+        n: Images.
+        regions: Parts per side.
     """
-    n = len(truth[0])
-    k = len(seen[0]) // n
-    terms = distance.terms(seen, [f.repeat_interleave(k, dim=0) for f in truth])
-    return by_region(terms, regions).unflatten(0, (n, k)).amin(dim=1).mean(dim=(1, 2))
+    return by_region(terms, regions).unflatten(0, (n, -1)).amin(dim=1).mean(dim=(1, 2))
 
 
 def spread(
@@ -85,12 +85,16 @@ def spread(
 
 def diversity(samples: Float[Tensor, "n k 3 h w"], where: Bool[Tensor, "n 1 h w"]) -> Float[Tensor, ""]:
     """RMS, over the chosen pixels of all images, of the standard deviation between the k samples; in pixel values."""
-    variance, pixels = spread(samples, where)
+    return rms(*spread(samples, where))
+
+
+def rms(variance: Float[Tensor, " n"], pixels: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Root of the mean variance per pixel, over all images (`spread`); 0 where no pixel was chosen."""
     return variance.sum().div(pixels.sum().clamp(min=1)).sqrt()
 
 
 def coverage(best: Float[Tensor, " n"], plain: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Share of images whose best sample is nearer to the truth than half of the plain fill's distance; in [0, 1]."""
+    """Share of images whose best sample lies within half the plain fill's distance from the truth, in [0, 1]."""
     return (best < COVERED * plain).to(best.dtype).mean()
 
 
@@ -138,13 +142,12 @@ def hue_parts(
     return hue.clamp(min=0).sum(dim=(1, 2)), (a - b).square().sum(dim=(1, 2, 3))
 
 
-def hue_share(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
-    """Share of the squared difference of two sets of images that lies in hue, in [0, 1] (`hue_parts`)."""
-    hue, whole = hue_parts(a, b)
+def hue_share(hue: Float[Tensor, " n"], whole: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Share of the squared difference of two sets of images that lies in hue, in [0, 1]; its parts: `hue_parts`."""
     return hue.sum() / whole.sum().clamp(min=1e-12)
 
 
-def pooled(features: RandomFeatures, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+def pooled(features: Features, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
     """Mean and standard deviation of each channel of each feature map: d = 96 for three maps of 16 channels."""
     maps = [f.flatten(2) for f in features(x)]
     return torch.cat([statistic for f in maps for statistic in (f.mean(dim=2), f.std(dim=2, correction=0))], dim=1)
@@ -153,8 +156,8 @@ def pooled(features: RandomFeatures, x: Float[Tensor, "n 3 h w"]) -> Float[Tenso
 def frechet_distance(real: Float[Tensor, "n d"], made: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
     """|μ - μ'|^2 + Tr(C + C' - 2 (C C')^(1/2)) of the Gaussians fitted to two sets of features (Heusel et al. 2017).
 
-    torchmetrics' computation, in float64. With d features it wants several times d images, and falls with their number:
-    compare at equal n alone.
+    torchmetrics' computation, in float64. With d features it needs several times d images, and falls with their number:
+    compare only at equal n.
 
     Args:
         real: Features of true images, at least 2.
@@ -163,7 +166,7 @@ def frechet_distance(real: Float[Tensor, "n d"], made: Float[Tensor, "m d"]) -> 
     metric = FrechetInceptionDistance(_AsGiven(real.shape[1]), normalize=True, sync_on_compute=False).to(real.device)
     metric.update(real.double(), real=True)
     metric.update(made.double(), real=False)
-    return metric.compute().clamp(min=0)  # the clamp mends rounding alone
+    return metric.compute().clamp(min=0)  # the clamp only mends rounding
 
 
 class _AsGiven(nn.Module):

@@ -1,4 +1,4 @@
-"""What a person looks at: truth, degraded image and restorations, one column an image."""
+"""What a person looks at: truth, degraded image and restorations, one column per image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -37,7 +37,7 @@ def amplitudes(x: Float[Tensor, "n c h h"]) -> list[Float[Tensor, "n _ _ _"]]:
         For each of the `octaves` of the image's side (n, 15 c, p, p), p a quarter of the octave's side; channel by
         channel, every one with its frequencies.
     """
-    result, filters = [], _COSINES.to(x.device, x.dtype, non_blocking=True)  # else the host would wait for the copy
+    result, filters = [], _FILTERS.to(x.device, x.dtype, non_blocking=True)  # else the host would wait for the copy
     for _ in range(octaves(x.shape[-1])):
         planes = x.flatten(0, 1).unsqueeze(1)
         power = F.avg_pool2d(F.conv2d(planes, filters, stride=SIDE // 2).square(), 2, ceil_mode=True)
@@ -46,13 +46,19 @@ def amplitudes(x: Float[Tensor, "n c h h"]) -> list[Float[Tensor, "n _ _ _"]]:
     return result
 
 
-def _cosines() -> Float[Tensor, "15 1 4 4"]:
+def cosines(side: int, dtype: torch.dtype) -> Float[Tensor, "side side"]:
+    """The orthonormal DCT-II of a line as a matrix: one row per frequency, one column per place."""
+    place, frequency = torch.arange(side, dtype=dtype), torch.arange(side, dtype=dtype).unsqueeze(1)
+    matrix = torch.cos((2 * place + 1) * frequency * math.pi / (2 * side)) * math.sqrt(2 / side)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def _filters() -> Float[Tensor, "15 1 4 4"]:
     """The two-dimensional DCT-II of a window without its constant, scaled so that squares sum to the variance."""
-    place, frequency = torch.arange(SIDE), torch.arange(SIDE).unsqueeze(1)
-    one = torch.cos((2 * place + 1) * frequency * math.pi / (2 * SIDE)) * math.sqrt(2 / SIDE)
-    one[0] /= math.sqrt(2)
+    one = cosines(SIDE, torch.float32)
     both = torch.einsum("ai,bj->abij", one, one).reshape(SIDE**2, 1, SIDE, SIDE)
     return both[1:] / SIDE
 
 
-_COSINES = _cosines()
+_FILTERS = _filters()

@@ -1,19 +1,11 @@
 """The figures of an evaluation: what they are called, what they mean, and how a table shows them."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from training.markdown import Column, aligned
 
 FRECHET_IMAGES = 200
-"""Fewest images that a Fréchet distance is taken from: about twice as many as its features. Spectra want as many."""
-
-
-class Column(NamedTuple):
-    """How a figure is shown."""
-
-    title: str
-    form: str
-    meaning: str
-
+"""Fewest images that a Fréchet distance is taken from: about twice as many as its features. Spectra need as many."""
 
 COLUMNS = {
     "best_distance": Column("best d ↓", ".3f", "distance of the nearest of K restorations from the truth"),
@@ -56,7 +48,4 @@ def table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
         for who, values in rows.items():
             cells = [format(values[name], column.form) if name in values else "–" for name, column in COLUMNS.items()]
             lines.append([case, *([who] if several else []), *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+    return aligned(lines)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from camnet.degraded import Degraded
 from camnet.jpeg import compress
-from camnet.layout import Palette, labels_of, synthesize_from
+from camnet.layout import Layout, Palette, labels_of
 from configs.camnet import GeneratorConfig, Task
 from env.corruption import FACTORS, Action, corrupt
 from env.distribution import fixed_rates
@@ -49,7 +49,7 @@ class Tasks:
             share = torch.rand(len(x), generator=random, device=x.device)
             return compress(x, (low + share * (high - low)).exp())
         if task == "layout":
-            return synthesize_from(self._labels(x, maps), self.config.layout_classes)
+            return Layout(self._labels(x, maps), self.config.layout_classes)
         return corrupt(x, training_actions(len(x), self.grids, random, self.config.factors, self.pure))
 
     def cases(self) -> dict[str, Case]:
@@ -103,7 +103,7 @@ def training_actions(
         grids: Grids of the masks; the mask returned has the last, of which the others are divisors.
         random: Draws.
         factors: How many of `FACTORS` are used.
-        pure: Share of images that lose one kind of thing alone: cells, color or detail.
+        pure: Share of images that lose only one kind of thing: cells, color or detail.
     """
     device = random.device
 
@@ -118,8 +118,9 @@ def training_actions(
         bits = (rand(n, grid, grid) < ratio).repeat_interleave(spread, dim=1).repeat_interleave(spread, dim=2)
         mask = mask | (bits & (which == index))
     decolorize, draw = rand(n) < 0.5, rand(n)
-    downsample = sum((draw > 0.6 + 0.4 * j / (factors - 1)).long() for j in range(factors - 1))
-    downsample = downsample + torch.zeros(n, dtype=torch.long, device=device)
+    downsample = torch.zeros(n, dtype=torch.long, device=device)
+    for j in range(factors - 1):
+        downsample += draw > 0.6 + 0.4 * j / (factors - 1)
     if pure:
         single, kind = rand(n) < pure, torch.randint(3, (n,), generator=random, device=device)
         some = torch.randint(1, max(factors, 2), (n,), generator=random, device=device).clamp(max=factors - 1)

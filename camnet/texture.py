@@ -1,4 +1,4 @@
-"""What gives a restoration away by its texture: patterns, blur, borders of blocks; one function a figure.
+"""What gives a restoration away by its texture: patterns, blur, borders of blocks; one function per figure.
 
 All compare statistics of many restorations with those of the true images; what is noted of each image comes first.
 """

@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from camnet import frozen
 from camnet.figures import figures
+from camnet.fit import history
 from camnet.metrics import diversity
 from camnet.sheet import sheet_grid
+from camnet.start import Start
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, Task
 from configs.errors import as_program
@@ -43,7 +45,7 @@ BATCH = 8
 
 @torch.no_grad()
 def watch(trainer: Trainer, images: ImageSet, k: int = 8) -> tuple[dict[str, Tensor], dict[Task, Tensor]]:
-    """Restore validation images K times in every task: figures for the curves, and a sample sheet a task.
+    """Restore validation images K times in every task: figures for the curves, and a sample sheet per task.
 
     The same images, degradations and codes at every call, so that curves and sheets compare.
     """
@@ -66,38 +68,56 @@ def watch(trainer: Trainer, images: ImageSet, k: int = 8) -> tuple[dict[str, Ten
     return curves, sheets
 
 
-def card_of(
-    trainer: Trainer, run: Run, argv: list[str], images: ImageSet, provenance: dict[str, Any]
-) -> dict[str, Any]:
-    """What is written beside the weights: settings, command, time, figures."""
-    x = images.images()
-    config, random = trainer.config, generator_at(trainer.config.seed, 0, "evaluate", trainer.device)
+def note_watched(trainer: Trainer, run: Run, images: ImageSet, step: int) -> None:
+    """Put what `watch` finds into the curves and among the pictures of a step."""
+    curves, sheets = watch(trainer, images)
+    run.note(curves)
+    for task, sheet in sheets.items():
+        run.logbook.picture(f"samples/{task}", sheet, step)
+
+
+def measure(trainer: Trainer, images: ImageSet) -> dict[str, Any]:
+    """The card's figures: of every case, on the given validation images."""
+    x, random = images.images(), generator_at(trainer.config.seed, 0, "evaluate", trainer.device)
     operator = frozen.FrozenGenerator(trainer.averaged, {})
-    measured = {
+    cases = {
         name: figures(operator, trainer.distance, x, case(x, random, images.layouts), 16, random)
         for name, case in tqdm(trainer.tasks.cases().items(), desc="measuring")
     }
+    return {"images": len(x), "k": 16, "cases": cases}
+
+
+def card_of(trainer: Trainer, run: Run, argv: list[str], provenance: dict[str, Any]) -> dict[str, Any]:
+    """What is written beside the weights, figures aside: settings, command, time.
+
+    `seconds_total` adds up this training and those before it, as far as their cards tell.
+    """
+    config = trainer.config
+    apart = ("generator", "data", "out")  # the first two have entries of their own
+    before = sum(link.get("seconds", 0) for link in history(trainer.origin.before))
     return {
         "generator": asdict(config.generator),
-        "data": {name: value for name, value in asdict(config.data).items() if name not in ("root", "download")},
+        "data": config.data.told(),
         "class_names": trainer.classes,
         "grids": config.grids,
         "unlabeled": config.unlabeled,
         "layouts": config.layouts,
         "palette": trainer.palette.colors.tolist() if trainer.palette else None,
         "command": f"python -m camnet.train {shlex.join(argv)}",
-        "before": trainer.before,
+        "settings": {name: value for name, value in asdict(config).items() if name not in apart},
+        "before": trainer.origin.before,
         "candidates": config.candidates,
         "steps": run.step,
         "seconds": round(run.seconds, 1),
+        "seconds_total": round(run.seconds + before, 1),
         "distance": trainer.distance.name,
-        "validation": {"images": len(x), "k": 16, "cases": measured},
+        "validation": None,
         "provenance": provenance,
     }
 
 
 def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
-    """Train, measure on the validation split, write weights and card."""
+    """Train, write weights and card, measure on the validation split, write the card once more."""
     if ranks.first:
         frozen.require_place(config.out)
     where = ranks.device(config.device)
@@ -105,7 +125,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
         with ranks.in_turn():  # the first downloads
             data = load(config.data, where, config.map_classes)
             images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
-        trainer = Trainer(config, images, where, ranks, data.classes)
+        trainer = Trainer(config, images, where, ranks, data.classes, Start({"source images": data.source}))
         run = Run(
             folder,
             trainer.parts(),
@@ -119,26 +139,32 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             device=where,
             ranks=ranks,
         )
+        trainer.begin(resumed=run.step > 0)
         watched = data.validation.thinned(WATCHED)
         with run.logbook:
+            step = seen = None
             for step in run.steps():
                 for values in trainer.round(step, run.progress):
                     run.note(values)
                 if ranks.first and (step // config.stride) % config.picture_every == 0:
-                    curves, sheets = watch(trainer, watched)
-                    run.note(curves)
-                    for task, sheet in sheets.items():
-                        run.logbook.picture(f"samples/{task}", sheet, step)
-        ranks.leave()  # the first measures alone
-        if ranks.first:
-            card = card_of(trainer, run, argv, data.validation.thinned(config.measured), folder.provenance)
-            frozen.save(trainer.averaged, config.out, card)
-            report(config, run, card)
+                    note_watched(trainer, run, watched, step)
+                    seen = step
+            ranks.leave()  # the first goes on alone
+            if ranks.first:
+                card = card_of(trainer, run, argv, folder.provenance)
+                frozen.save(trainer.averaged, config.out, card)
+                print(f"{config.out}: the weights are written, their figures are yet to be measured")
+                if seen != step:
+                    note_watched(trainer, run, watched, run.step)
+                    run.logbook.flush(run.step)
+                card["validation"] = measure(trainer, data.validation.thinned(config.measured))
+                frozen.save(trainer.averaged, config.out, card)
+                report(config, run, card)
 
 
 def report(config: CamnetConfig, run: Run, card: dict[str, Any]) -> None:
     """Print what the training came to."""
-    print(f"{config.out}: {run.step} steps in {run.seconds:.0f} s")
+    print(f"{config.out}: {run.step} steps in {run.seconds:.0f} s; distance {card['distance']}")
     for case, measured in card["validation"]["cases"].items():
         print(f"  {case:32s} " + "  ".join(f"{name} {measured[name]:.4f}" for name in SHOWN))
 

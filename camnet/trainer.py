@@ -5,7 +5,6 @@ draws is a function of (seed, step), and everything that it changes lies in `Tra
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,20 +16,21 @@ from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
 from camnet.fit import require_unseen
-from camnet.generator import CascadeModule, Generator
+from camnet.generator import Generator
 from camnet.imle import imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
+from camnet.start import Start
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
 from env.images import ImageSet
+from training.checkpoint import Stateful
 from training.descent import Descent
 from training.ranks import Ranks
-from training.run import Stateful
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
-KEPT = ("command", "steps", "seconds", "distance", "file_sha256", "data", "class_names", "before")
+KEPT = ("command", "settings", "steps", "seconds", "distance", "file_sha256", "data", "class_names", "before")
 """What a card keeps of the card of the weights that the training began with."""
 
 
@@ -44,8 +44,9 @@ class Trainer:
         where: torch.device,
         ranks: Ranks | None = None,
         classes: tuple[str, ...] = (),
+        origin: Start | None = None,
     ) -> None:
-        """Begin a training.
+        """Make all that a training needs; it begins with `begin`.
 
         Args:
             config: The settings.
@@ -53,26 +54,18 @@ class Trainer:
             where: The device.
             ranks: The processes that train together.
             classes: Names of the images' classes; empty: unknown.
-
-        Raises:
-            UsageError: If the weights to begin with cannot be used, or have seen what these images' split holds out.
+            origin: What checkpoints keep of the images; nothing by default.
         """
         self.config, self.images, self.device, self.classes = config, images, where, classes
-        self.ranks = ranks or Ranks.single()
+        self.ranks, self.origin = ranks or Ranks.single(), origin or Start({})
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
-        self.before: dict[str, Any] = {}  # the card of the weights that the training begins with
-        if config.start:
-            first = frozen.load(config.start, where, flag="--start")
-            require_unseen(first.card, f"--start {config.start}", config.data, classes)
-            take_over(first.state_dict(), self.generator, config.start)
-            self.before = {name: first.card[name] for name in KEPT if name in first.card}
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
             images.spread(CALIBRATION_IMAGES),
             config.pixel_weight,
-            added(config, images),
+            added(config.features, images, config.seed, config.lpips),
             config.grid_weight,
             config.texture_weight,
         )
@@ -82,18 +75,38 @@ class Trainer:
         )
         self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
-        for generator in (self.generator, self.averaged):
-            generator.precision = torch.bfloat16 if config.amp else torch.float32
-            if where.type == "cuda":
-                generator.to(memory_format=torch.channels_last)
-        if config.compile:
-            for level in self.generator.levels:
-                assert isinstance(level, CascadeModule)
-                level.compile_refinement()
+        precision = torch.bfloat16 if config.amp else torch.float32
+        self.generator.prepare(precision, config.compile)
+        self.averaged.prepare(precision)
+
+    def begin(self, resumed: bool = False) -> None:
+        """Begin with the weights of --start, where they are given; to be called once, before the first round.
+
+        A resumed training has its weights from a checkpoint, and mostly the card of those before them as well: --start
+        is not opened then.
+
+        Args:
+            resumed: Whether a checkpoint was loaded.
+
+        Raises:
+            UsageError: If the weights cannot be used, or have seen what the split of these images holds out.
+        """
+        config = self.config
+        if not config.start or self.origin.before:
+            return
+        first = frozen.load(config.start, self.device, flag="--start")
+        require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
+        if not resumed:
+            taken = take_over(first.state_dict(), self.generator, config.start)
+            self.averaged.load_state_dict(self.generator.state_dict())
+            if self.ranks.first:
+                print(f"--start {config.start}: {taken}")
+        self.origin.before = {name: first.card[name] for name in KEPT if name in first.card}
 
     def parts(self) -> dict[str, Stateful]:
-        """Everything that a round changes."""
-        return {"generator": self.generator, "averaged": self.averaged, "descent": self.descent}
+        """Everything that a round changes, and what the training was made of."""
+        changing: dict[str, Stateful] = {"generator": self.generator, "averaged": self.averaged}
+        return {"origin": self.origin, **changing, "descent": self.descent}
 
     def round(self, step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
         """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
@@ -196,13 +209,16 @@ class Trainer:
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - decay)
 
 
-def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> None:
+def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> str:
     """Copy the weights that have a place of their name and shape in a generator.
 
     Args:
         weights: By name.
         generator: Gets them.
         name: Where they come from, for the message.
+
+    Returns:
+        How many were taken, as a sentence.
 
     Raises:
         UsageError: If less than half of the generator's would be taken: then it is another network.
@@ -215,7 +231,7 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> No
             "same shape; compare --generator.widths and --generator.tasks"
         )
     generator.load_state_dict(own | fitting)
-    print(f"--start {name}: {len(fitting)} of {len(own)} tensors taken over, the others drawn")
+    return f"{len(fitting)} of {len(own)} tensors taken over, the others drawn"
 
 
 def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:

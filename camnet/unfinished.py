@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from camnet.table import Figures
-from training.atomic import write_atomically
+from training.atomic import write_json
 
 Measured = dict[str, dict[str, Figures]]
 """Figures by case and generator."""
@@ -19,7 +19,7 @@ def file_in(folder: Path) -> Path:
 
 def keep(folder: Path, made_by: Mapping[str, Any], rows: Measured) -> None:
     """Keep the rows measured so far, with what they were made by."""
-    write_atomically(file_in(folder), (json.dumps({"made_by": made_by, "rows": rows}, indent=2) + "\n").encode())
+    write_json(file_in(folder), {"made_by": made_by, "rows": rows})
 
 
 def kept(folder: Path, made_by: Mapping[str, Any]) -> Measured:
@@ -39,5 +39,5 @@ def kept(folder: Path, made_by: Mapping[str, Any]) -> Measured:
 
 
 def clear(folder: Path) -> None:
-    """The evaluation is done."""
+    """Delete the kept rows: the evaluation is done."""
     file_in(folder).unlink(missing_ok=True)

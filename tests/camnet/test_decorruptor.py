@@ -18,6 +18,8 @@ from camnet.jpeg import compress
 from camnet.tasks import training_actions
 from configs.data import DataConfig
 from configs.errors import UsageError
+from configs.policy import PolicyConfig
+from configs.reward import ReferenceConfig, RewardConfig
 from configs.run import RunConfig
 from env import reference
 from env.corruption import corrupt
@@ -92,6 +94,22 @@ def test_one_pass_serves_all_views_and_rows_are_assigned_as_promised():
     # Row j * 4 + i is for view j of image i; restore is given them image by image.
     assert (three / 10).tolist() == [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
     assert (two / 10).tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+def test_codes_that_are_given_lie_view_by_view_as_drawn_ones():
+    operator, degraded = Careless(), mixed(4)
+    views = operator.views(degraded, 3, codes=operator.codes(12, drawn(0)))
+    assert torch.equal(views, operator.views(degraded, 3, drawn(0)))
+    assert torch.equal(operator.asked[0][1], operator.asked[1][1])
+    given = operator.two_views(degraded, codes=operator.codes(8, drawn(0)))
+    assert all(torch.equal(a, b) for a, b in zip(given, operator.two_views(degraded, drawn(0)), strict=True))
+
+
+def test_codes_are_either_drawn_or_given():
+    operator, degraded = Careless(), mixed(2)
+    for random, codes in ((None, None), (drawn(0), operator.codes(4, drawn(0)))):
+        with pytest.raises(ValueError, match="either codes or a generator that draws them"):
+            operator.two_views(degraded, random, codes)
 
 
 def test_the_first_view_is_that_of_the_first_codes():
@@ -249,14 +267,14 @@ def test_an_error_inside_the_factory_is_shown_as_it_is(own):
         frozen.find(f"{name}:make", DataConfig(), CPU)
 
 
-def checked(monkeypatch, tmp_path, *, data=None, **attributes):
+def checked(monkeypatch, tmp_path, *, data=None, settings=None, **attributes):
     """Build a run around a decorruptor with these attributes, as far as its checks."""
     operator = Careless()
     for name, value in attributes.items():
         setattr(operator, name, value)
     monkeypatch.setattr(frozen, "find", lambda *_: operator)
     monkeypatch.setattr(reference, "DRAWS", 1)
-    return run_rl.System(config(tmp_path, data=data, generator="mine:make", device="cpu"), CPU)
+    return run_rl.System(config(tmp_path, data=data, generator="mine:make", device="cpu", **settings or {}), CPU)
 
 
 DIGITS = {"name": "digits", "seed": 0}
@@ -267,11 +285,11 @@ DIGITS = {"name": "digits", "seed": 0}
     [
         ({"size": 32}, "restores images of 32 pixels"),
         ({"tasks": ("layout", "decompression")}, "--generator.tasks mix"),
-        ({"factors": 2}, "a policy uses 1, 2, 4"),
+        ({"factors": 2}, "this run uses 1, 2, 4"),
         ({"card": {"data": DIGITS | {"seed": 1}}}, "the split of --data.seed 1"),
         ({"card": {"data": {"name": "digits"}}}, "the split of --data.seed None"),
         ({"card": {"data": DIGITS | {"size": 32}}}, "trained on images of 32"),
-        ({"card": {"data": DIGITS | {"classes": ["1", "7"]}}}, "the classes 1, 7 alone"),
+        ({"card": {"data": DIGITS | {"classes": ["1", "7"]}}}, "only on the classes 1, 7:"),
     ],
 )
 def test_a_decorruptor_that_does_not_fit_the_images_is_refused(monkeypatch, tmp_path, attributes, part):
@@ -293,3 +311,30 @@ def test_a_decorruptor_that_does_not_fit_the_images_is_refused(monkeypatch, tmp_
 )
 def test_a_decorruptor_that_fits_is_taken(monkeypatch, tmp_path, data, attributes):
     assert isinstance(checked(monkeypatch, tmp_path, data=data, **attributes).generator, Careless)
+
+
+def unlearned(policy, reference=(0.0, 0.0), kind="corruption"):
+    """Settings of a run whose policy learns nothing."""
+    held_out = ReferenceConfig(kind=kind, downsample=reference)
+    return {"policy": policy, "reward": RewardConfig(name="none", reference=held_out)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        (unlearned(PolicyConfig(name="random", downsample=(0.0, 0.0))), 1),
+        (unlearned(PolicyConfig(name="crop", downsample=(0.3, 0.0))), 2),
+        (unlearned(PolicyConfig(name="random", downsample=(0.0, 0.3))), 3),
+        (unlearned(PolicyConfig(name="none")), 1),
+        (unlearned(PolicyConfig(name="decolorize")), 1),
+        (unlearned(PolicyConfig(name="none"), (0.2, 0.0)), 2),
+        (unlearned(PolicyConfig(name="none"), (0.2, 0.0), "labels"), 1),
+        (unlearned(PolicyConfig(name="downsample", downsample=(0.0, 0.0))), 3),
+        ({"policy": PolicyConfig(downsample=(0.0, 0.0))}, 3),  # it learns, and may come to any of them
+    ],
+)
+def test_only_factors_that_a_run_can_draw_are_needed(monkeypatch, tmp_path, settings, needed):
+    assert checked(monkeypatch, tmp_path, settings=settings, factors=needed)
+    if needed > 1:
+        with pytest.raises(UsageError, match=rf"the first {needed - 1} .*--generator\.factors {needed}"):
+            checked(monkeypatch, tmp_path, settings=settings, factors=needed - 1)

@@ -6,7 +6,7 @@ import matplotlib.image
 import pytest
 import torch
 
-from camnet import evaluate, evaluation, frozen, unfinished
+from camnet import evaluate, evaluation, features, frozen, unfinished
 from camnet.evaluation import load_operators
 from camnet.figures import figures
 from camnet.table import COLUMNS
@@ -68,6 +68,22 @@ def test_equal_weights_have_equal_rows_and_others_have_not(weights, tmp_path):
         assert rows["one"] == rows["same"] != rows["other"]
         assert rows["one"]["plain_distance"] == rows["other"]["plain_distance"]  # the same degraded images
     assert "| generator" in (out / "table.md").read_text()
+
+
+def test_features_that_no_training_descended_are_named(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "LEAST_STEPS", 2)
+    monkeypatch.setattr(features, "EPOCHS", 0)
+    argv = ["--generator", weights("one"), "--cases", "colorization", "--images", "6", "--k", "2"]
+    evaluate.main([*argv, "--out", str(tmp_path / "plain")])
+    evaluate.main([*argv, "--features", "classifier", "--out", str(tmp_path / "more")])
+    found, plain = (json.loads((tmp_path / name / "figures.json").read_text()) for name in ("more", "plain"))
+    assert found["distance"] == "random-relu16+classifier-relu32+l1"
+    assert found["frechet_features"] == "classifier-relu32 pooled"
+    page = (tmp_path / "more" / "table.md").read_text()
+    assert "d: `random-relu16+classifier-relu32+l1`. Fréchet features: classifier-relu32 pooled." in page
+    figures, others = (rows["cases"]["colorization"]["one"] for rows in (found, plain))
+    assert figures["best_distance"] > others["best_distance"]  # one term more
+    assert figures["best_psnr"] == others["best_psnr"]
 
 
 def test_a_fill_is_measured_beside_the_generator(weights, tmp_path):
@@ -138,7 +154,9 @@ def test_the_folder_is_named_after_the_generator():
         (["--k", "1"], r"--k must lie in \[2, "),
         (["--batch", "0"], r"--batch must lie in \[1, "),
         (["--split", "train"], r"--split must be one of validation, test"),
-        (["--against", "digit"], r"--generator digit: no such weights"),
+        (["--against", "digit"], r"^--against digit: no such weights; .*blur"),
+        (["--against", "nowhere:make"], r"^--against nowhere:make: cannot import"),
+        (["--features", "lpips"], r"--features lpips and --lpips FILE need one another"),
         (["--against", "digits"], r"--against digits: given twice"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from camnet import frozen
-from camnet.cards import cases_of
+from camnet.cards import are_other_images, cases_of
 from camnet.evaluation import load_operators, prepare, restorable
 from camnet.fills import Fill
 from configs.data import DataConfig
@@ -13,6 +13,7 @@ from configs.evaluation import EvaluationConfig
 from env.images import load
 
 CPU = torch.device("cpu")
+PETS = {"name": "imagefolder", "seed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,28 @@ def test_other_training_images_are_pointed_out(weights, capsys):
     assert not capsys.readouterr().err
     load_operators(EvaluationConfig(generator=weights("one"), against=(other,)), CPU)
     assert "trained on other images than one, perhaps on these" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("card", "other", "differ"),
+    [
+        ({"data": PETS}, {"data": PETS | {"seed": 1}}, True),
+        ({"data": PETS}, {"data": PETS | {"name": "stl10"}}, True),
+        ({"data": PETS}, {"data": PETS | {"classes": [], "root": "elsewhere"}}, False),
+        ({"data": PETS}, {"data": PETS | {"classes": ["cat"]}}, True),
+        ({"data": PETS}, {}, False),
+        ({"data": PETS, "class_names": ["cat", "dog"]}, {"data": PETS}, False),
+        ({"data": PETS, "class_names": ["cat", "dog"]}, {"data": PETS, "class_names": ["cat", "owl"]}, True),
+        # Typed as numbers by one, as names by the other.
+        (
+            {"data": PETS | {"classes": ["0", "1"]}, "class_names": ["cat", "dog"]},
+            {"data": PETS | {"classes": ["dog", "cat"]}, "class_names": ["dog", "cat"]},
+            False,
+        ),
+    ],
+)
+def test_cards_name_other_images_by_set_split_or_classes(card, other, differ):
+    assert are_other_images(card, other) == are_other_images(other, card) == differ
 
 
 def photos(folder):

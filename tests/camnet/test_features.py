@@ -1,6 +1,7 @@
 """Features that the distance can add: a classifier trained from a seed, and LPIPS from a local file; both frozen."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from torch import nn
 from camnet import features
 from camnet.distance import Distance, Features
 from camnet.features import ClassifierFeatures, LpipsFeatures, added, load_lpips, train_classifier
-from configs.camnet import CamnetConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env.images import ImageSet, load
@@ -176,9 +176,8 @@ def test_added_follows_the_settings(weights, tmp_path, monkeypatch, capsys, digi
     save_file(weights, tmp_path / "lpips.safetensors")
     monkeypatch.setattr(features, "LEAST_STEPS", 2)
     monkeypatch.setattr(features, "EPOCHS", 0)
-    assert added(CamnetConfig(), digits) == []
-    config = CamnetConfig(features=("lpips", "classifier", "classifier"), lpips=tmp_path / "lpips.safetensors")
-    both = added(config, digits)
+    assert added((), digits, 0, Path()) == []
+    both = added(("lpips", "classifier", "classifier"), digits, 0, tmp_path / "lpips.safetensors")
     assert [own.name for own in both] == ["lpips-vgg16", "classifier-relu32"]
     told = capsys.readouterr().err
     assert "LPIPS is meant for images of 64 pixels and more, these have 16" in told
@@ -196,7 +195,7 @@ def test_added_follows_the_settings(weights, tmp_path, monkeypatch, capsys, digi
 def test_one_class_is_refused(digits):
     alone = ImageSet(digits.pixels[:8], torch.zeros(8, dtype=torch.long))
     with pytest.raises(UsageError, match="all of one class"):
-        added(CamnetConfig(features=("classifier",)), alone)
+        added(("classifier",), alone, 0, Path())
 
 
 def bad_file(kind, path, tensors):

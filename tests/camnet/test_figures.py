@@ -6,7 +6,7 @@ import torch
 from camnet.decorruptor import Decorruptor
 from camnet.distance import Distance
 from camnet.figures import figures
-from camnet.metrics import best_in_places, hue_share, ssim
+from camnet.metrics import best_in_places, compared, hue_parts, hue_share, ssim
 from camnet.table import COLUMNS
 from camnet.texture import seam_ratio, steps
 from configs.data import DataConfig
@@ -96,12 +96,10 @@ def test_the_figures_are_what_they_say(digits, distance):
     assert found["mean_ssim"] == pytest.approx(likeness.mean().item(), rel=1e-4)
     apart = [distance(samples[:, a], samples[:, b]).mean().item() for a, b in ((0, 1), (0, 2), (1, 2))]
     assert found["feature_diversity"] == pytest.approx(sum(apart) / 3, rel=1e-4)
-    assert found["hue_share"] == pytest.approx(hue_share(samples[:, 0], samples[:, 1]).item(), rel=1e-4)
+    assert found["hue_share"] == pytest.approx(hue_share(*hue_parts(samples[:, 0], samples[:, 1])).item(), rel=1e-4)
     assert found["coverage"] == (d.amin(dim=1) < 0.5 * plain).float().mean().item()
-    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
-    assert found["local_distance"] == pytest.approx(
-        best_in_places(distance, seen, truth, 16 // 8).mean().item(), rel=1e-4
-    )
+    terms = compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    assert found["local_distance"] == pytest.approx(best_in_places(terms, 5, 16 // 8).mean().item(), rel=1e-4)
     assert found["local_distance"] < 0.99 * found["best_distance"]
     assert found["seam_ratio"] == pytest.approx(seam_ratio(steps(x), steps(samples[:, 0])).item(), rel=1e-4)
     off = (samples.mean(dim=2) - x.mean(dim=1).unsqueeze(1)).abs().amax().item()
@@ -135,6 +133,16 @@ def test_a_frechet_distance_needs_images_enough(digits, distance):
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-5)
     gray = figures(operator, distance, x, degrade(x, gray=True), 2, random())
     assert gray["frechet_distance"] > 0.01
+
+
+def test_a_frechet_distance_may_be_taken_on_other_features(digits, distance):
+    """Brightness alone, of which a decolorized image has lost nothing."""
+    x, operator = digits[:200], Noisy(0.0)
+    brightness = lambda x: [x.mean(dim=1, keepdim=True)]  # noqa: E731
+    brightness.name = "brightness"
+    found = figures(operator, distance, x, degrade(x, gray=True), 2, random(), frechet=brightness)
+    assert found["frechet_distance"] == pytest.approx(0, abs=1e-5)
+    assert found["best_distance"] > 0.01
 
 
 def test_a_power_ratio_tells_noise(digits, distance):

@@ -71,6 +71,36 @@ def test_a_part_of_another_folder_is_no_part_of_this_one():
         require_fit(operator(**card), "mine", OWN)
 
 
+CIFAR = {"name": "cifar10", "seed": 0}
+NUMBERS = {"data": CIFAR | {"classes": ["3", "5"]}}
+PETS = FOLDER["data"] | {"classes": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("card", "data", "own", "fits"),
+    [
+        # One's names are another's numbers.
+        ({"data": CIFAR | {"classes": ["cat"]}, "class_names": ["cat"]}, ("3",), ("cat",), True),
+        (NUMBERS | {"class_names": ["cat", "dog"]}, ("cat",), ("cat",), True),
+        (NUMBERS | {"class_names": ["cat", "dog"]}, ("5", "6"), ("dog", "frog"), False),
+        # A part of a large folder is the whole of a small one.
+        ({"data": PETS, "class_names": ["cat", "dog"]}, (), ("dog", "cat"), True),
+        ({"data": PETS, "class_names": ["cat", "dog"]}, (), ("cat", "dog", "owl"), False),
+        # A card without names, or a run of which none are known: what was typed decides.
+        (NUMBERS, ("3",), ("cat",), True),
+        (NUMBERS, (), ("cat", "dog"), False),
+        (NUMBERS | {"class_names": ["cat", "dog"]}, ("3",), (), True),
+    ],
+)
+def test_a_part_of_the_classes_serves_runs_on_no_others(card, data, own, fits):
+    asked = DataConfig(name=card["data"]["name"], classes=data)
+    if fits:
+        require_fit(operator(**card), "mine", asked, own)
+    else:
+        with pytest.raises(UsageError, match="trained only on the classes"):
+            require_fit(operator(**card), "mine", asked, own)
+
+
 @pytest.mark.parametrize("name", ["imagefolder", "imagefolder96"])
 def test_the_shipped_generators_for_folders_serve_any_other_folder(name):
     card = json.loads((frozen.SHIPPED / f"{name}.json").read_text())
@@ -83,7 +113,10 @@ def test_the_shipped_generators_for_folders_serve_any_other_folder(name):
 def test_a_generator_that_knows_fewer_factors_than_a_policy_uses_is_refused(weights):
     for factors in (1, 2):
         few = frozen.load(weights("few", factors=factors), torch.device("cpu"))
-        with pytest.raises(UsageError, match=rf"the first {factors} of .* uses 1, 2, 4: .* --generator\.factors 3"):
+        with pytest.raises(UsageError, match=rf"only the first {factors} .* uses 1, 2, 4: .* --generator\.factors 3"):
             require_fit(few, "few", DataConfig())
+        require_fit(few, "few", DataConfig(), factors=factors)
+        with pytest.raises(UsageError, match=rf"--generator\.factors {factors + 1}"):
+            require_fit(few, "few", DataConfig(), factors=factors + 1)
     require_fit(frozen.load(weights("enough", factors=3), torch.device("cpu")), "enough", DataConfig())
     require_fit(Fill("mean"), "mean", DataConfig())

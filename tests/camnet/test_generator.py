@@ -1,5 +1,7 @@
 """The generator heeds its codes, keeps what was kept, and treats each image by itself."""
 
+import inspect
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -7,9 +9,9 @@ import torch
 
 from camnet.code import Code
 from camnet.condition import condition_at, filled_at
-from camnet.generator import Generator
+from camnet.generator import Block, CascadeModule, Generator
 from camnet.jpeg import compress
-from camnet.layout import synthesize_from
+from camnet.layout import Layout
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
 
@@ -201,6 +203,31 @@ def test_candidates_are_what_single_steps_give(any_generator):
         stage = many.select(torch.arange(n) * m)
 
 
+def test_what_lies_channels_last_stays_so(any_generator):
+    """As on a GPU: a module that mixed both layouts would copy its features at every convolution."""
+    n, m = 3, 4
+    degraded, last = corrupt(images(n), mixed(n)), torch.channels_last
+    turned = deepcopy(any_generator).to(memory_format=last)
+    stages = []
+    for g in (any_generator, turned):
+        conditions, stage = g.conditions(degraded), g.start(degraded)
+        for level in range(len(g.levels)):
+            code = g.draw(n * m, level, torch.Generator().manual_seed(level))
+            many = g.candidates(level, conditions[level], code, stage)
+            stage = g.step(level, conditions[level], code.select(torch.arange(n) * m), stage)
+            stages += [many, stage]
+    half = len(stages) // 2
+    for plain, other in zip(stages[:half], stages[half:], strict=True):
+        assert plain.features.is_contiguous()
+        assert other.features.is_contiguous(memory_format=last)
+        assert not other.features.is_contiguous()
+        assert torch.allclose(plain.features, other.features, rtol=0, atol=1e-5)
+        assert torch.allclose(plain.image, other.image, rtol=0, atol=1e-6)
+    z = codes(turned, n * m, 3)
+    for a, b in zip(any_generator(degraded, z), turned(degraded, z), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-6)
+
+
 def test_several_codes_an_image_are_restored_image_by_image(any_generator):
     g, n, k = any_generator, 3, 4
     degraded = corrupt(images(n), mixed(n))
@@ -230,10 +257,10 @@ def test_a_task_enters_by_planes_of_its_own_and_others_are_refused():
     torch.manual_seed(0)
     g = Generator(replace(WIDE, tasks=("mix", "layout"), layout_classes=3))
     labels = torch.arange(3).repeat_interleave(86)[:256].view(1, 16, 16).expand(2, -1, -1)
-    layout = synthesize_from(labels, 3)
+    layout = Layout(labels, 3)
     z = codes(g, 2, 0)
     assert g(layout, z)[-1].shape == (2, 3, 16, 16)
-    other = synthesize_from(labels.flip(1), 3)
+    other = Layout(labels.flip(1), 3)
     assert not torch.allclose(g(layout, z)[0], g(other, z)[0], atol=1e-4)
     assert g(corrupt(images(2), mixed(2)), z)[-1].shape == (2, 3, 16, 16)
     with pytest.raises(ValueError, match="restores mix, layout, not decompression"):
@@ -295,3 +322,29 @@ def test_the_first_module_may_have_an_odd_number_of_patches():
 def test_fewer_than_two_patches_or_parts_of_one_are_refused(first):
     with pytest.raises(ValueError, match="must begin with a multiple of 2, at least 4"):
         replace(WIDE, resolutions=(first, 2 * first))
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """torch.compile as far as it decides whether to compile once more; what it then makes runs as it was written."""
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend="eager"))
+    for owner, name in ((CascadeModule, "_refine"), (Block, "forward")):
+        # Without the checks of shapes, which run only in tests and cannot be compiled.
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at it of every tensor
+def test_every_module_brings_a_limit_of_compiled_versions_of_its_own(compiler):
+    """Three modules with and without gradient are six versions of one function: more than one module may have here."""
+    torch.manual_seed(0)
+    g = Generator(GeneratorConfig(resolutions=(4, 8, 16), widths=(24, 16, 8), blocks=1, global_code=4))
+    degraded, drawn = corrupt(images(2), none_deleted(2)), codes(g, 2, 3)
+    expected = g(degraded, drawn)[-1]
+    g.prepare(torch.float32, compile=True)
+    with torch.no_grad():
+        g(degraded, codes(g, 4, 3))
+    assert torch.allclose(g(degraded, drawn)[-1], expected, rtol=0, atol=1e-5)

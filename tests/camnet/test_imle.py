@@ -119,14 +119,33 @@ def test_a_patchwork_is_left_out_where_it_is_nearer_than_allowed():
         return distances(search(generator, distance, corrupted, targets, (1, 1, m), random, reject)[2])
 
     whole = torch.stack([distances(drawn[2].select(torch.arange(n) * m + j)) for j in range(m)], dim=1)
-    patched = found(0.0)
-    reject = patched.median().item() + 1e-4
+    patched, middle = found(0.0), whole.median(dim=1).values
+    reject = (patched / middle).nanmedian().item() + 1e-4  # where nothing was deleted, both are 0
+    assert reject < 1
     assert (patched < whole.amin(dim=1)).sum() > n // 2  # else there is nothing to leave out
-    near = whole < reject
-    allowed = torch.where(near & ~near.all(dim=1, keepdim=True), torch.inf, whole).amin(dim=1)
-    expected = torch.where(patched < reject, allowed, patched)
+    bound = reject * middle
+    allowed = torch.where(whole < bound[:, None], torch.inf, whole).amin(dim=1)
+    expected = torch.where(patched < bound, allowed, patched)
     assert torch.allclose(found(reject), expected, atol=1e-5)
     assert (expected - patched).max() > 1e-3
+
+
+def test_what_is_left_out_does_not_depend_on_the_units_of_the_distance(generator):
+    class Scaled(Distance):
+        def terms(self, a, b):
+            return [8 * term for term in super().terms(a, b)]
+
+    distance, corrupted, targets = problem(8)
+    winners = {
+        (name, reject): search(
+            generator, measure, corrupted, targets, (6, 4, 4), torch.Generator().manual_seed(4), reject
+        )[0].style
+        for name, measure in (("plain", distance), ("scaled", Scaled(images(8), 1.0)))
+        for reject in (0.0, 0.99)
+    }
+    assert torch.equal(winners["plain", 0.99], winners["scaled", 0.99])
+    changed = (winners["plain", 0.99] != winners["plain", 0.0]).flatten(1).any(dim=1)
+    assert changed.float().mean() > 0.5
 
 
 def region_of(distance, a, b, row, column, regions):
@@ -302,7 +321,7 @@ def test_the_name_says_what_is_summed():
 
 def test_training_sees_every_mix_that_a_policy_may_ask_for():
     a = training_actions(4000, (4,), torch.Generator().manual_seed(0))
-    ratio = a.mask_ratio
+    ratio = a.mask.float().mean(dim=(1, 2))
     assert 0.2 < (ratio == 0).float().mean() < 0.35
     assert (ratio > 0.9).any()
     assert a.decolorize.float().mean().item() == pytest.approx(0.5, abs=0.04)

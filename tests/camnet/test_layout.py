@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from camnet.degraded import Degraded
-from camnet.layout import DISTINCT, SAMPLE, Palette, cell_of, draw_layout, features, labels_of, synthesize_from
+from camnet.layout import DISTINCT, SAMPLE, Layout, Palette, cell_of, draw_layout, labels_of, weighted_ycbcr
 
 RED, GREEN, BLUE = (0.8, 0.1, 0.1), (0.1, 0.7, 0.1), (0.1, 0.1, 0.9)
 
@@ -27,7 +27,7 @@ def test_the_classes_of_painted_regions_are_found():
     x, labels = painted()
     palette = Palette.fit(x, 3, seed=0)
     found = palette.layout_of(x)
-    drawn = draw_layout(found, palette.colors)
+    drawn = palette.colors[found].movedim(-1, 1)
     truth = torch.tensor([RED, GREEN, BLUE])[labels].movedim(-1, 1)
     assert (drawn - truth).abs().max() < 0.05
     for label in range(3):
@@ -37,7 +37,7 @@ def test_the_classes_of_painted_regions_are_found():
 
 def test_classes_run_from_dark_to_light():
     x, _ = painted()
-    luma = features(Palette.fit(x, 3, seed=0).colors)[:, 0]
+    luma = weighted_ycbcr(Palette.fit(x, 3, seed=0).colors)[:, 0]
     assert torch.equal(luma, luma.sort().values)
 
 
@@ -61,8 +61,8 @@ def test_shading_counts_less_than_color():
     """Steps of equal length in YCbCr: along luma the distance is half that along chroma."""
     origin, gray = torch.full((1, 3), 0.4), torch.full((1, 3), 0.5)
     blue = origin + 0.1 * torch.tensor([[0.0, -0.344136, 1.772]])  # Cb up by 0.1, Y and Cr as they were
-    along_luma = (features(gray) - features(origin)).norm()
-    along_chroma = (features(blue) - features(origin)).norm()
+    along_luma = (weighted_ycbcr(gray) - weighted_ycbcr(origin)).norm()
+    along_chroma = (weighted_ycbcr(blue) - weighted_ycbcr(origin)).norm()
     assert along_luma == pytest.approx(along_chroma.item() / 2, rel=1e-3)
 
 
@@ -104,7 +104,7 @@ def test_too_small_images_are_refused():
 
 def test_planes_are_one_hot():
     labels = maps(3, 4)
-    planes = synthesize_from(labels, 4).planes()
+    planes = Layout(labels, 4).planes()
     assert planes.shape == (3, 4, 16, 16)
     assert torch.equal(planes.argmax(dim=1), labels)
     assert torch.equal(planes.sum(dim=1), torch.ones(3, 16, 16))
@@ -113,13 +113,13 @@ def test_planes_are_one_hot():
 def test_void_pixels_have_no_plane():
     labels = maps(1, 4)
     labels[0, 0, :2] = torch.tensor([-1, 255])
-    total = synthesize_from(labels, 4).planes().sum(dim=1)
+    total = Layout(labels, 4).planes().sum(dim=1)
     assert (total[0, 0, :2] == 0).all()
     assert total.sum() == 16 * 16 - 2
 
 
 def test_nothing_of_the_pixels_is_kept():
-    layout = synthesize_from(maps(3, 4), 4)
+    layout = Layout(maps(3, 4), 4)
     assert isinstance(layout, Degraded)
     assert layout.task == "layout"
     assert layout.kept.shape == (3, 3, 16, 16)
@@ -131,7 +131,7 @@ def test_nothing_of_the_pixels_is_kept():
 
 
 def test_every_image_agrees_once_in_range():
-    layout = synthesize_from(maps(3, 4), 4)
+    layout = Layout(maps(3, 4), 4)
     restored = (torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 - 1).requires_grad_()
     result = layout.make_consistent(restored)
     assert torch.equal(result, restored.clamp(0, 1))
@@ -142,31 +142,18 @@ def test_every_image_agrees_once_in_range():
 
 def test_rows_are_selected_together():
     labels, rows = maps(4, 3), torch.tensor([2, 0])
-    layout = synthesize_from(labels, 3)
+    layout = Layout(labels, 3)
     chosen = layout.select(rows)
     assert len(chosen) == 2
     assert torch.equal(chosen.labels, labels[rows])
     assert torch.equal(chosen.planes(), layout.planes()[rows])
 
 
-def test_a_layout_needs_a_class():
-    with pytest.raises(ValueError, match="at least one class"):
-        synthesize_from(maps(1, 1), 0)
-
-
-def test_layouts_are_drawn_in_their_colors():
-    labels = torch.tensor([[[0, 1], [2, -1]]])
-    colors = torch.tensor([RED, GREEN])
-    drawn = draw_layout(labels, colors)
-    assert drawn.shape == (1, 3, 2, 2)
-    assert torch.equal(drawn[0, :, 0, 0], colors[0])
-    assert torch.equal(drawn[0, :, 0, 1], colors[1])
-    assert not drawn[0, :, 1].any()  # no such class, void
-
-
-def test_without_colors_classes_are_drawn_apart():
+def test_classes_are_drawn_in_colors_that_differ():
     labels = torch.arange(-1, 11).view(1, 3, 4)
-    drawn = draw_layout(labels).flatten(2)[0].T
+    picture = draw_layout(labels)
+    assert picture.shape == (1, 3, 3, 4)
+    drawn = picture.flatten(2)[0].T
     assert not drawn[0].any()
     assert torch.allclose(drawn[1] * 255, torch.tensor(DISTINCT[0]).float())
     assert torch.equal(drawn[11], drawn[1])  # ten colors, over again
@@ -176,6 +163,6 @@ def test_without_colors_classes_are_drawn_apart():
 def test_void_in_a_map_is_no_class():
     read = torch.tensor([[[0, 2], [255, 254]]], dtype=torch.uint8)
     assert labels_of(read).tolist() == [[[0, 2], [-1, 254]]]
-    layout = synthesize_from(labels_of(read), 255)
+    layout = Layout(labels_of(read), 255)
     assert layout.planes().sum(dim=1).tolist() == [[[1, 1], [0, 1]]]
     assert (draw_layout(layout.labels)[0, :, 1, 0] == 0).all()

@@ -7,7 +7,7 @@ import torch
 from camnet import metrics
 from camnet.distance import Distance
 from camnet.jpeg import compress
-from camnet.layout import synthesize_from
+from camnet.layout import Layout
 from env.corruption import Action, corrupt
 
 N, K, SIZE = 3, 4, 16
@@ -79,7 +79,8 @@ def test_ssim_is_that_of_the_paper(samples, x):
 
 
 def test_distances_are_those_of_each_sample_from_its_own_image(distance, samples, x):
-    found = metrics.distances(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    terms = metrics.compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    found = metrics.distances(terms, N)
     slow = torch.stack([torch.cat([distance(samples[i, j, None], x[i, None]) for j in range(K)]) for i in range(N)])
     assert torch.allclose(found, slow, rtol=1e-4)
     assert found.std() > 0
@@ -90,10 +91,10 @@ def test_the_best_in_places_puts_halves_together(distance, x):
     left[..., SIZE // 2 :] = 0.5
     right[..., : SIZE // 2] = 0.5
     samples = torch.stack([left, right], dim=1)
-    seen, truth = distance.features(samples.flatten(0, 1)), distance.features(x)
-    best = metrics.distances(distance, seen, truth).amin(dim=1)
-    assert torch.allclose(metrics.best_in_places(distance, seen, truth, 1), best, rtol=1e-4)
-    assert (metrics.best_in_places(distance, seen, truth, 2) < 0.4 * best).all()  # what is near the seam sees both
+    terms = metrics.compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    best = metrics.distances(terms, N).amin(dim=1)
+    assert torch.allclose(metrics.best_in_places(terms, N, 1), best, rtol=1e-4)
+    assert (metrics.best_in_places(terms, N, 2) < 0.4 * best).all()  # what is near the seam sees both
 
 
 @pytest.mark.parametrize("texture", [0.0, 2.0])
@@ -153,7 +154,7 @@ def test_the_plain_fill_leaves_gray_gray_and_blocks_blocks_and_jpeg_decoded(x):
     assert torch.allclose(blocks[:, :, ::4, ::4], torch.nn.functional.avg_pool2d(x, 4), atol=1e-6)
     jpeg = compress(x, torch.full((N,), 50.0))
     assert (metrics.plain_fill(jpeg) - jpeg.kept).abs().mean() < 0.02
-    layout = synthesize_from(torch.zeros(N, SIZE, SIZE, dtype=torch.long), 2)
+    layout = Layout(torch.zeros(N, SIZE, SIZE, dtype=torch.long), 2)
     assert torch.equal(metrics.plain_fill(layout), torch.full_like(x, 0.5))
 
 
@@ -185,20 +186,24 @@ def test_the_residual_finds_the_sample_that_disagrees(x):
     assert found.max() < 1e-6
 
 
+def hue_share(a, b):
+    return metrics.hue_share(*metrics.hue_parts(a, b))
+
+
 def test_hue_share_tells_hue_from_saturation_and_luma():
     orange = torch.tensor([0.8, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert metrics.hue_share(orange, orange.roll(1, dims=1)).item() == pytest.approx(1, abs=1e-5)
-    assert metrics.hue_share(orange, orange - 0.2).item() == pytest.approx(0, abs=1e-5)
+    assert hue_share(orange, orange.roll(1, dims=1)).item() == pytest.approx(1, abs=1e-5)
+    assert hue_share(orange, orange - 0.2).item() == pytest.approx(0, abs=1e-5)
     paler = 0.5 * orange + 0.5 * orange.mean(dim=1, keepdim=True)
-    assert metrics.hue_share(orange, paler).item() == pytest.approx(0, abs=1e-5)
-    assert metrics.hue_share(images(N), images(N)) == 0
+    assert hue_share(orange, paler).item() == pytest.approx(0, abs=1e-5)
+    assert hue_share(images(N), images(N)) == 0
 
 
 def test_hue_share_is_pooled_over_images():
     a, b = images(2, seed=1), images(2, seed=2)
     b[1] = a[1] + 0.01 * (b[1] - a[1])  # hardly differs, so it should hardly count
-    one = metrics.hue_share(a[:1], b[:1]).item()
-    assert metrics.hue_share(a, b).item() == pytest.approx(one, abs=1e-3)
+    one = hue_share(a[:1], b[:1]).item()
+    assert hue_share(a, b).item() == pytest.approx(one, abs=1e-3)
 
 
 def test_pooled_features_are_means_and_deviations_of_channels(distance, x):

@@ -7,7 +7,7 @@ import torch
 from camnet import sheet
 from camnet.generator import each
 from camnet.jpeg import compress
-from camnet.layout import DISTINCT, synthesize_from
+from camnet.layout import DISTINCT, Layout
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env.corruption import Action, corrupt
@@ -47,7 +47,7 @@ def test_what_was_degraded_is_drawn_as_it_is_known(digits):
     x = digits[:2]
     jpeg = compress(x, torch.tensor([5.0, 50.0]))
     assert torch.equal(sheet.drawn(jpeg), jpeg.kept)
-    layout = synthesize_from(torch.ones(2, 16, 16, dtype=torch.long), 3)
+    layout = Layout(torch.ones(2, 16, 16, dtype=torch.long), 3)
     color = torch.tensor(DISTINCT[1]).view(1, 3, 1, 1) / 255
     assert torch.allclose(sheet.drawn(layout), color.expand_as(x))
     half = degrade(x)

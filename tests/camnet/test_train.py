@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from camnet import frozen, tasks, train, trainer
+from camnet.generator import Generator
 from camnet.layout import Palette, labels_of
 from configs.camnet import CamnetConfig
 from configs.data import DataConfig
@@ -22,6 +24,8 @@ from configs.errors import UsageError
 from configs.reading import read
 from env.images import ImageSet, load
 from training import checkpoint
+from training.logbook import history
+from training.run import Run
 
 TINY = shlex.split(
     "--steps 16 --group 2 --reuse 2 --adaptive 0.5 --batch 2 --candidates 3 2 2 --recolor True --flip True "
@@ -106,6 +110,65 @@ def test_a_crash_loses_no_more_than_the_last_checkpoint(place, monkeypatch):
                 train.main(TINY)
     train.main(TINY)
     assert (cut / "tiny.safetensors").read_bytes() == (uncut / "tiny.safetensors").read_bytes()
+
+
+def test_weights_are_exported_before_they_are_measured(place, monkeypatch, capsys):
+    folder = place("a")
+    flags = [*TINY, "--steps", "8", "--generator.tasks", "mix"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "figures", lambda *_: crash())
+        with pytest.raises(RuntimeError, match="planted"):
+            train.main(flags)
+    assert "tiny.safetensors: the weights are written, their figures are yet to be" in capsys.readouterr().out
+    assert frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu")).card["validation"] is None
+    weights = (folder / "tiny.safetensors").read_bytes()
+    train.main(flags)
+    assert (folder / "tiny.safetensors").read_bytes() == weights
+    card = frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu")).card
+    assert card["validation"]["images"] == 3
+    assert {values.keys() >= set(train.SHOWN) for values in card["validation"]["cases"].values()} == {True}
+    assert f"8 steps in {card['seconds']:.0f} s; distance random-relu16+l1\n" in capsys.readouterr().out
+
+
+def test_a_training_that_ends_by_the_clock_exports_its_weights(place):
+    folder = place("a")
+    train.main([*TINY, "--steps", "100000", "--max-minutes", "1e-6", "--generator.tasks", "mix"])
+    operator = frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu"))
+    assert operator.card["steps"] == 4  # one round takes longer than that
+    assert operator.card["validation"]["cases"]
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_final_weights_are_watched_once(place, monkeypatch, every):
+    """Of two rounds the first and, whatever the interval, the last."""
+    folder, seen = place("a"), []
+
+    def watch(trainer, images):
+        seen.append({name: value.clone() for name, value in trainer.averaged.state_dict().items()})
+        return {"camnet/diversity": torch.tensor(float(len(seen)))}, {}
+
+    monkeypatch.setattr(train, "watch", watch)
+    monkeypatch.setattr(train, "measure", lambda *_: {"cases": {}})
+    flags = [*TINY, "--steps", "8", "--picture-every", str(every), "--log-every", "1", "--generator.tasks", "mix"]
+    for _ in range(2):  # the second time there is nothing to do
+        train.main(flags)
+        assert len(seen) == 2
+    exported = load_file(folder / "tiny.safetensors")
+    assert all(torch.equal(value, exported[name]) for name, value in seen[-1].items())
+    steps, values = history(folder / "runs" / "camnet-tiny" / "metrics.jsonl")["camnet/diversity"]
+    assert (steps, values) == ([4, 8], [1, 2])
+
+
+def test_a_card_tells_the_settings_and_the_time_of_all_trainings():
+    config = read(CamnetConfig, [*TINY, "--start", "unopened"], prog="", description="")
+    t = trainer.Trainer(config, DIGITS.train, torch.device("cpu"))
+    t.origin.before = {"seconds": 7.5, "before": {"steps": 3, "before": {"seconds": 20.0, "before": None}}}
+    run = object.__new__(Run)
+    run.step, run.seconds = 16, 2.04
+    card = train.card_of(t, run, TINY, {})
+    assert (card["seconds"], card["seconds_total"]) == (2.0, 29.5)
+    rebuilt = CamnetConfig(generator=config.generator, data=config.data, **card["settings"])
+    assert replace(rebuilt, out=config.out) == config
 
 
 def test_the_result_loads_is_averaged_and_differs_by_seed(place):
@@ -223,6 +286,25 @@ def test_a_resumed_training_may_write_elsewhere(place, monkeypatch):
             cut_after(patch, 0, signalled)
             with pytest.raises(UsageError, match=f"stopped at step {steps} of 16"):
                 train.main([*TINY, "--out", out])
+
+
+def test_a_resumed_training_names_the_weights_that_it_began_with_and_keeps_its_images(place, monkeypatch):
+    folder = place("a")
+    generator = read(CamnetConfig, TINY, prog="", description="").generator
+    donor = {"generator": asdict(generator), "data": {"name": "digits", "size": 16, "seed": 0}, "steps": 7}
+    frozen.save(Generator(generator), folder / "donor.safetensors", donor)
+    flags = [*TINY, "--start", "donor.safetensors", "--steps", "8"]
+    with monkeypatch.context() as patch:
+        cut_after(patch, 0, signalled)
+        with pytest.raises(UsageError, match="stopped at step 4 of 8"):
+            train.main(flags)
+    (folder / "donor.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("env.images.MIN_CONTRAST", 0.5)  # other colors
+        with pytest.raises(UsageError, match=r"other source images: .*--data\.root.* choose another --out for a new"):
+            train.main(flags)
+    train.main(flags)
+    assert json.loads((folder / "tiny.json").read_text())["before"]["steps"] == 7
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(place):

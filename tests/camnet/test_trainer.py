@@ -1,6 +1,7 @@
 """One round: which codes are searched when, and what is learned from them."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, glob
 
 def trainer(**settings):
     config = CamnetConfig(**{"batch": 4, "group": 2, "candidates": (4, 2, 2), "generator": SMALL} | settings)
-    return Trainer(config, load(DataConfig(), torch.device("cpu")).train, torch.device("cpu"))
+    made = Trainer(config, load(DataConfig(), torch.device("cpu")).train, torch.device("cpu"))
+    made.begin()
+    return made
 
 
 @pytest.fixture
@@ -105,9 +108,9 @@ def test_the_same_step_gives_the_same_round():
 
 def test_rejection_leaves_out_what_is_already_near():
     d = torch.tensor([[0.1, 0.5, 0.3], [0.1, 0.2, 0.15], [0.9, 0.8, 0.7]])
-    assert nearest(d, 0.0).tolist() == [0, 0, 2]
-    assert nearest(d, 0.25).tolist() == [2, 0, 2]  # of the second all are near: the nearest of them
-    assert nearest(d, 0.75).tolist() == [0, 0, 1]
+    assert nearest(d, torch.zeros(3)).tolist() == [0, 0, 2]
+    assert nearest(d, torch.tensor([0.25, 0.1, 0.75])).tolist() == [2, 0, 1]  # as near as its bound is not too near
+    assert nearest(d, torch.tensor([0.35, 0.16, 0.8])).tolist() == [1, 1, 1]
 
 
 def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
@@ -203,6 +206,8 @@ def test_a_training_begins_with_the_weights_that_fit(tmp_path, capsys):
     assert all(torch.equal(begun[name], fresh[name]) for name in begun.keys() - taken)
     assert any(name.startswith("levels.2") for name in begun.keys() - taken)
     assert f"{len(taken)} of {len(begun)} tensors taken over" in capsys.readouterr().out
+    averaged = trainer(start=str(tmp_path / "donor.safetensors"), generator=wider).averaged.state_dict()
+    assert all(torch.equal(begun[name], averaged[name]) for name in begun)
 
 
 def given(tmp_path, **card):
@@ -231,9 +236,20 @@ def test_a_start_that_has_seen_held_out_images_is_refused(tmp_path, card, capsys
 def test_a_card_keeps_what_the_weights_before_were_trained_on(tmp_path):
     before = {"data": {"name": "cifar10", "seed": 3}, "before": {"steps": 7}}
     kept = {"data": {"name": "digits", "seed": 0}, "class_names": ["0", "1"], "before": before}
-    begun = trainer(start=given(tmp_path, **kept, palette=None)).before
+    begun = trainer(start=given(tmp_path, **kept, palette=None)).origin.before
     assert begun.pop("file_sha256")
     assert begun == kept
+
+
+def test_a_resumed_training_takes_no_weights_and_reads_their_card_only_if_it_must(tmp_path):
+    start, fresh = given(tmp_path, data={"name": "digits", "seed": 0}), trainer().generator.state_dict()
+    resumed = trainer()
+    resumed.config = replace(resumed.config, start=start)
+    resumed.begin(resumed=True)  # as from a checkpoint that did not keep it
+    assert resumed.origin.before["data"] == {"name": "digits", "seed": 0}
+    assert all(torch.equal(value, fresh[name]) for name, value in resumed.generator.state_dict().items())
+    Path(start).unlink()
+    resumed.begin(resumed=True)
 
 
 def test_weights_that_are_not_there_to_begin_with_are_asked_for_by_their_own_flag():
