@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -127,7 +128,7 @@ def test_weights_are_exported_before_they_are_measured(place, monkeypatch, capsy
     card = frozen.load(str(folder / "tiny.safetensors"), torch.device("cpu")).card
     assert card["validation"]["images"] == 3
     assert {values.keys() >= set(train.SHOWN) for values in card["validation"]["cases"].values()} == {True}
-    assert f"8 steps in {card['seconds']:.0f} s; distance random-relu16+l1\n" in capsys.readouterr().out
+    assert re.search(r"8 steps in \d+ s; distance random-relu16\+l1\n", capsys.readouterr().out)
 
 
 def test_a_training_that_ends_by_the_clock_exports_its_weights(place):
