@@ -3,10 +3,7 @@
 What is interrupted goes on by the same command: rows are kept as they come.
 """
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -19,7 +16,7 @@ from configs.evaluation import EvaluationConfig
 from configs.reading import read
 from training import device
 from training.atomic import explained, write_atomically, write_json
-from training.provenance import provenance
+from training.provenance import command_of, provenance
 
 
 def settings_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def settings_of(evaluation: Evaluation) -> dict[str, Any]:
         "batch": config.batch,
         "seed": config.seed,
         "amp": config.amp,
-        "data": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(evaluation.data).items()},
+        "data": evaluation.data.as_json(),
         "distance": evaluation.distance.name,
         "frechet_features": features_name(evaluation),
         "definitions": {name: column.meaning for name, column in COLUMNS.items()},
@@ -46,7 +43,7 @@ def settings_of(evaluation: Evaluation) -> dict[str, Any]:
 def report(evaluation: Evaluation, measured: Mapping[str, Mapping[str, Figures]], argv: list[str]) -> dict[str, Any]:
     """What is written as figures.json."""
     return {
-        "command": command_of(argv),
+        "command": command_of("camnet.evaluate", argv),
         **settings_of(evaluation),
         "cases": measured,
         "provenance": provenance(evaluation.config.device),
@@ -61,14 +58,9 @@ def page(evaluation: Evaluation, rows: str, argv: list[str]) -> str:
         f"# {', '.join(evaluation.operators)}\n\n{len(evaluation.x)} {config.split} images of {data.name}, "
         f"{data.size} × {data.size}; K = {config.k} restorations of each; seed {config.seed}. "
         f"d: `{evaluation.distance.name}`. Fréchet features: {features_name(evaluation)}.\n\n"
-        f"    {command_of(argv)}\n\n{rows}\n"
+        f"    {command_of('camnet.evaluate', argv)}\n\n{rows}\n"
         f"Means over images unless said otherwise.\n\n{meanings}"
     )
-
-
-def command_of(argv: list[str]) -> str:
-    """The command as it may be given to a shell again."""
-    return f"python -m camnet.evaluate {shlex.join(argv)}".rstrip()
 
 
 def features_name(evaluation: Evaluation) -> str:

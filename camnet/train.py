@@ -3,7 +3,6 @@
 `torchrun --nproc-per-node N -m camnet.train ...` trains data-parallel, every process on images of its own.
 """
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from configs.reading import read
 from env.images import ImageSet, load, with_unlabeled
 from training import tags
 from training.folder import RunFolder
+from training.provenance import command_of
 from training.ranks import Ranks
 from training.run import Run
 from training.seeding import generator_at
@@ -103,7 +103,7 @@ def card_of(trainer: Trainer, run: Run, argv: list[str], provenance: dict[str, A
         "unlabeled": config.unlabeled,
         "layouts": config.layouts,
         "palette": trainer.palette.colors.tolist() if trainer.palette else None,
-        "command": f"python -m camnet.train {shlex.join(argv)}",
+        "command": command_of("camnet.train", argv),
         "settings": {name: value for name, value in asdict(config).items() if name not in apart},
         "before": trainer.origin.before,
         "candidates": config.candidates,
