@@ -25,7 +25,7 @@ from tqdm import tqdm
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env.decoding import decode
-from env.maps import read_maps, require_maps, without_maps
+from env.maps import map_of, read_maps, require_maps, without_maps
 from training.origin import digest
 
 PARTS = ("train", "validation", "test")
@@ -89,8 +89,8 @@ def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], lis
 
     Returns:
         Names of the classes in the order of the labels; what is for training, validation and test; and a digest of
-        the files that were read, maps apart: of their paths below the root and of their bytes, as pixels depend on the
-        machine and on Pillow's version.
+        the files that were read: of the images' paths below the root, of their bytes and of their maps', as pixels
+        depend on the machine and on Pillow's version.
 
     Raises:
         UsageError: If there is no such folder, a class or a split is empty, most images are damaged, or maps are asked
@@ -114,11 +114,13 @@ def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], lis
         )
     labels = torch.tensor([file.label for file in files])
     layouts: Sequence[Tensor | None] = [None] * len(PARTS)
+    contents = reading.contents
     if map_classes:
         layouts = read_maps([file.path for file in files], size, map_classes).split(counts)
+        contents = contents + [_content(map_of(file.path)) for file in files]
     parts = [Part(*part) for part in zip(pixels.split(counts), labels.split(counts), layouts, strict=True)]
     paths = [_portable(file.path.relative_to(config.root)) for file in files]
-    return names, parts, digest([*paths, *reading.contents])
+    return names, parts, digest([*paths, *contents])
 
 
 def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
@@ -175,6 +177,11 @@ def _portable(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix())
 
 
+def _content(path: Path) -> str:
+    """A digest of a file's bytes."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
 def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Path) -> Reading:
     """Decode all files into `out`, in order; rows of damaged ones are left as they are."""
 
@@ -187,7 +194,7 @@ def _decoded(paths: Sequence[Path], out: UInt8[np.ndarray, "n 3 h w"], root: Pat
                 seen.damaged[position] = " ".join(str(error).split()) or type(error).__name__
             else:
                 seen.upsampled += small
-                seen.contents.append(hashlib.blake2b(paths[position].read_bytes(), digest_size=16).hexdigest())
+                seen.contents.append(_content(paths[position]))
         return seen
 
     reading = Reading()

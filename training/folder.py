@@ -49,7 +49,7 @@ class RunFolder:
                 nothing, and must see the same folder.
 
         Returns:
-            The open folder; provenance.json tells about each opening under `starts`.
+            The open folder.
 
         Raises:
             UsageError: If the folder cannot be written, holds something else, is in use by another process,
@@ -65,7 +65,6 @@ class RunFolder:
         run = cls(path, _locked(path, config), config, ranks)
         try:
             run._settle(config, may_differ)
-            run._record_start()
         except BaseException:
             run.close()
             raise
@@ -85,14 +84,14 @@ class RunFolder:
             write_json(self.path / name, data)
 
     def accept(self) -> None:
-        """Store settings that differ from the stored ones, and may, now that the run goes on with them.
+        """Note that the run begins or goes on: in provenance.json, under `starts`, and settings that now differ.
 
         Raises:
             UsageError: If the file system refuses.
         """
-        if self._unsettled is not None:
-            write_atomically(self.path / SETTINGS, write(self._unsettled).encode())
-            self._unsettled = None
+        if self._lock is not None:
+            self._store()
+            self._record_start()
 
     def close(self) -> None:
         """Give up the lock."""
@@ -120,7 +119,12 @@ class RunFolder:
             )
         self._unsettled = config if stored is None or changed else None
         if stored is None:
-            self.accept()
+            self._store()
+
+    def _store(self) -> None:
+        if self._unsettled is not None:
+            write_atomically(self.path / SETTINGS, write(self._unsettled).encode())
+            self._unsettled = None
 
     def _worth_keeping(self) -> bool:
         """Whether the run has come to anything; a start that failed before binds nobody to its settings."""

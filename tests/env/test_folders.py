@@ -275,6 +275,16 @@ def test_every_part_has_its_maps_where_they_are_asked_for(tmp_path, capsys):
     assert torch.equal(fewer.train.layouts[:, 5, 5], fewer.train.pixels[:, 1, 5, 5])
 
 
+def test_maps_that_are_read_are_in_the_digest(tmp_path):
+    add_maps(fill(tmp_path))
+    mapped, ignored = load(config(tmp_path), CPU, map_classes=40).digest, load(config(tmp_path), CPU).digest
+    assert mapped != ignored
+    one = tmp_path / "bee" / "000_mask.png"
+    one.write_bytes(one.read_bytes() + b"\0")
+    assert load(config(tmp_path), CPU, map_classes=40).digest != mapped
+    assert load(config(tmp_path), CPU).digest == ignored
+
+
 def test_images_without_maps_are_counted_before_any_is_read(tmp_path, monkeypatch):
     add_maps(fill(tmp_path))
     for name in ("ant/007_mask.png", "bee/000_mask.png"):

@@ -35,10 +35,11 @@ def begin(path: Path) -> None:
     (path / "checkpoints" / "step_00000100.safetensors").touch()
 
 
-def test_the_first_opening_stores_settings_and_origin(tmp_path):
+def test_the_first_opening_stores_settings_and_its_run_the_origin(tmp_path):
     path = tmp_path / "runs" / "a"
     with RunFolder.open(path, CONFIG, MAY_DIFFER) as folder:
         assert stored(path) == CONFIG
+        folder.accept()
         (start,) = json.loads((path / "provenance.json").read_text())["starts"]
         assert start == folder.provenance
         assert start["versions"]["torch"]
@@ -46,9 +47,11 @@ def test_the_first_opening_stores_settings_and_origin(tmp_path):
         assert folder.checkpoints.parent == path
 
 
-def test_every_opening_is_recorded(tmp_path):
+def test_every_opening_is_recorded_once_the_run_goes_on(tmp_path):
     for _ in range(3):
-        reopen(tmp_path)
+        with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER) as folder:
+            folder.accept()
+        reopen(tmp_path)  # and is refused before it goes on
     assert len(json.loads((tmp_path / "provenance.json").read_text())["starts"]) == 3
 
 
@@ -178,6 +181,7 @@ def test_json_files_are_whole(tmp_path):
 def test_a_rank_that_follows_opens_without_the_lock_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Ranks, "_reduce", lambda self, tensor, how=None: tensor)  # rank 0 has opened it
     with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER, Ranks(0, 2)) as first:
+        first.accept()
         before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
         with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER, Ranks(1, 2)) as follower:
             follower.write_json("results.json", {})
