@@ -108,8 +108,7 @@ def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator
     counts, modules = tuple(options.candidates or counts), len(generator.config.resolutions)
     if len(counts) != modules:
         raise SystemExit(f"--candidates needs one count a module: {modules}, got {len(counts)}")
-    if where.type == "cuda":
-        generator.to(memory_format=torch.channels_last)
+    generator.prepare(torch.float32)
     return generator, counts
 
 

@@ -142,7 +142,7 @@ class Generator(nn.Module):
             compile: Compile the modules.
         """
         self.precision = precision
-        if next(self.parameters()).device.type == "cuda":
+        if next(self.parameters()).device.type == "cuda" or not self.config.norm:  # GroupNorm on a CPU: slower so
             self.to(memory_format=torch.channels_last)
         if compile:
             for module in self.levels:
