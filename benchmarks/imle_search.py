@@ -66,6 +66,8 @@ class Problem:
     own: Generator
     """The same network as our search runs it: with --compile, compiled."""
     distance: Distance
+    own_distance: Distance
+    """Likewise."""
     degraded: Corrupted
     targets: list[Tensor]
     precision: dict[str, torch.dtype]
@@ -83,7 +85,7 @@ class Problem:
     def ours(self, counts: tuple[int, ...], precision: torch.dtype) -> list[Code]:
         """Search with camnet.imle."""
         self.own.precision = precision
-        return imle.search(self.own, self.distance, self.degraded, self.targets, counts, self.random())
+        return imle.search(self.own, self.own_distance, self.degraded, self.targets, counts, self.random())
 
     def published(self, codes: list[Code], precision: torch.dtype) -> list[Code]:
         """Search by the published procedure, written from its description."""
@@ -112,7 +114,7 @@ def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator
     return generator, counts
 
 
-def problem(generator: Generator, own: Generator, images: int, amp: str, where: torch.device) -> Problem:
+def problem(generator: Generator, own: Generator, images: int, amp: str, compile: bool, where: torch.device) -> Problem:
     """Colored digits, some of their cells hidden, half of them decolorized, 40 % downsampled."""
     resolutions = generator.config.resolutions
     pixels, _ = colored_digits(resolutions[-1], seed=0)
@@ -124,7 +126,11 @@ def problem(generator: Generator, own: Generator, images: int, amp: str, where: 
         "ours": torch.float32 if amp == "off" else torch.bfloat16,
         "published": torch.bfloat16 if amp == "both" else torch.float32,
     }
-    return Problem(generator, own, Distance(everything, 1.0), degraded, imle.pyramid(x, resolutions), precision)
+    distance, own_distance = Distance(everything, 1.0), Distance(everything, 1.0)
+    if compile:
+        own_distance.compile_parts()
+    targets = imle.pyramid(x, resolutions)
+    return Problem(generator, own, distance, own_distance, degraded, targets, precision)
 
 
 @torch.no_grad()
@@ -249,7 +255,9 @@ def parsed() -> argparse.Namespace:
         default="off",
         help="who is timed with the network in bfloat16; the published procedure knows float32 alone",
     )
-    parser.add_argument("--compile", action="store_true", help="compile the modules for our search (some minutes)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile modules and distance for our search (some minutes)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args()
 
@@ -270,7 +278,7 @@ def main() -> None:
         ("m120", (PUBLISHED,) * len(training), options.images),
         ("training", training, options.training_images),
     ):
-        given = problem(generator, own, images, options.amp, where)
+        given = problem(generator, own, images, options.amp, options.compile, where)
         result |= measure(given, name, counts, options.repeats) | {"distance": given.distance.name}
     # Not at equal candidates: what a training searches with, against what the published procedure does.
     result["training_to_published_m120_ratio"] = (

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from camnet.compiled import compiled
 from camnet.spectrum import amplitudes, octaves
 from training.seeding import generator_at
 
@@ -102,6 +103,11 @@ class Distance(nn.Module):
         self.pixel_weight, self.grid_weight, self.texture_weight = pixel_weight, grid_weight, texture_weight
         self.random = RandomFeatures(images)
         self.extra = list(extra)
+
+    def compile_parts(self) -> None:
+        """Compile features and terms, which are what the search runs, too."""
+        self.features = compiled(self.features)  # type: ignore[method-assign]
+        self.terms = compiled(self.terms)  # type: ignore[method-assign]
 
     @property
     def name(self) -> str:

@@ -139,7 +139,7 @@ def load(
         name: Name or path; the card lies beside the weights.
         device: Where to.
         dtype: Type of the convolutions, float32 or bfloat16; images, codes and weights stay in float32.
-        compile: Compile the modules: slow to start, faster in long runs. Needs a C++ compiler.
+        compile: Compile it: slow to start, faster in long runs. Needs a C++ compiler.
         flag: What the name was given with, for messages.
 
     Raises:

@@ -14,15 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from camnet.code import Code, Stage
+from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
 
 SILU_GAIN = 1.68
 """What undoes the damping of SiLU: 1 / sqrt(E[silu(x)^2]) for standard normal x."""
-VERSIONS = 8
-"""Compiled versions of a module's refinement that are kept, as many as torch by itself keeps of a function: with and
-without gradient, of images that need one and of others, of batches of several sizes."""
 
 
 class Block(nn.Module):
@@ -103,9 +101,7 @@ class CascadeModule(nn.Module):
 
     def compile_refinement(self) -> None:
         """Compile the part that takes the time: blocks and head."""
-        # torch counts versions by code, not by module: all modules run the same, and would share one module's limit.
-        torch._dynamo.config.recompile_limit += VERSIONS
-        self._refine = torch.compile(self._refine)  # type: ignore[method-assign]
+        self._refine = compiled(self._refine)  # type: ignore[method-assign]
 
     def _refine(self, features: Tensor, style: Tensor, image: Tensor) -> Stage:
         """The part that hears the style: blocks and head."""
@@ -139,7 +135,7 @@ class Generator(nn.Module):
 
         Args:
             precision: Type of the convolutions.
-            compile: Compile the modules.
+            compile: Compile the modules, what they are told and `consistent`.
         """
         self.precision = precision
         if next(self.parameters()).device.type == "cuda" or not self.config.norm:  # GroupNorm on a CPU: slower so
@@ -148,6 +144,8 @@ class Generator(nn.Module):
             for module in self.levels:
                 assert isinstance(module, CascadeModule)
                 module.compile_refinement()
+            self.conditions = compiled(self.conditions)  # type: ignore[method-assign]
+            self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
 
     def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
         """Draw n standard normal codes for one module."""
@@ -210,8 +208,12 @@ class Generator(nn.Module):
             else:
                 stage = self.step(level, _each(condition, many), code, stage)
             images.append(stage.image)
-        images[-1] = each(degraded, many).make_consistent(images[-1])
+        images[-1] = self.consistent(degraded, images[-1])
         return images
+
+    def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Put back what is known, of m restorations of each degraded image, given image by image."""
+        return each(degraded, len(restored) // len(degraded)).make_consistent(restored)
 
     def _autocast(self) -> torch.autocast:
         device = next(self.parameters()).device.type

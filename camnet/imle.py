@@ -18,7 +18,7 @@ from torch import Tensor
 from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import Distance, by_region, overall
-from camnet.generator import Generator, each
+from camnet.generator import Generator
 from env.rows import Rows
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
@@ -132,7 +132,7 @@ class _Search:
         stage = self.generator.candidates(self.level, self.condition, codes, self.before)
         image = stage.image
         if self.level == len(self.generator.levels) - 1:
-            image = each(self.degraded, m).make_consistent(image)
+            image = self.generator.consistent(self.degraded, image)
         truth = [f.repeat_interleave(m, dim=0) for f in self.truth]
         terms = self.distance.terms(self.distance.features(image), truth)
         return Tried(codes, stage, overall(terms)), terms

@@ -78,6 +78,8 @@ class Trainer:
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)
         self.averaged.prepare(precision)
+        if config.compile:
+            self.distance.compile_parts()
 
     def begin(self, resumed: bool = False) -> None:
         """Begin with the weights of --start, where they are given; to be called once, before the first round.

@@ -243,11 +243,11 @@ def test_a_precision_that_is_not_offered_is_refused():
 
 
 def test_compiling_changes_no_image(operator, digits, monkeypatch):
-    """Every module is compiled; the compiler itself is left out, which takes minutes."""
+    """Every module, conditions and consistency are; the compiler itself is left out, which takes minutes."""
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
     fast = frozen.load("digits", CPU, compile=True)
-    assert len(compiled) == 3
+    assert len(compiled) == 3 + 2
     degraded = mixed(digits, 5)
     codes = operator.codes(5, drawn(1))
     assert torch.equal(fast.restore(degraded, codes), operator.restore(degraded, codes))

@@ -328,7 +328,11 @@ def test_fewer_than_two_patches_or_parts_of_one_are_refused(first):
 def compiler(monkeypatch):
     """torch.compile as far as it decides whether to compile once more; what it then makes runs as it was written."""
     compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend="eager"))
+
+    def only_refinement(function):
+        return compile(function, backend="eager") if function.__name__ == "_refine" else function
+
+    monkeypatch.setattr(torch, "compile", only_refinement)
     for owner, name in ((CascadeModule, "_refine"), (Block, "forward")):
         # Without the checks of shapes, which run only in tests and cannot be compiled.
         monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
