@@ -11,7 +11,6 @@ import sys
 ROUNDS = """
 import json
 import torch
-from camnet.imle import pyramid
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
