@@ -54,8 +54,8 @@ def keep_freed_memory() -> None:
     """Let this process keep what its tensors free, instead of giving it back and taking it again page by page.
 
     By itself, glibc gives large blocks back at once. The system then clears every page anew when it is first touched,
-    which took a tenth of the time of training CAMNet on photographs (docs/results.md). Other allocators and systems
-    are left as they are.
+    which took a quarter of the time of CAMNet's code search at 64 pixels (docs/log.md, "Freed memory"). Other
+    allocators and systems are left as they are.
     """
     if sys.platform != "linux":
         return
