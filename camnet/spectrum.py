@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from env.resize import halved
+
 SIDE = 4
 """Side in pixels of the windows of the discrete cosine transform; they overlap by half."""
 OCTAVES = 2
@@ -40,9 +42,9 @@ def amplitudes(x: Float[Tensor, "n c h h"]) -> list[Float[Tensor, "n _ _ _"]]:
     result, filters = [], _FILTERS.to(x.device, x.dtype, non_blocking=True)  # else the host would wait for the copy
     for _ in range(octaves(x.shape[-1])):
         planes = x.flatten(0, 1).unsqueeze(1)
-        power = F.avg_pool2d(F.conv2d(planes, filters, stride=SIDE // 2).square(), 2, ceil_mode=True)
+        power = halved(F.conv2d(planes, filters, stride=SIDE // 2).square())
         result.append((power + FLOOR).sqrt().unflatten(0, x.shape[:2]).flatten(1, 2))
-        x = F.avg_pool2d(x, 2)
+        x = halved(x)
     return result
 
 

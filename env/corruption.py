@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from configs.camnet import Task
+from env.resize import enlarged, halved, repeated, smallest
 from env.rows import Rows
 
 FACTORS = (1, 2, 4, 8, 16)
@@ -114,7 +115,7 @@ def corrupt(x: Float[Tensor, "n 3 h w"], action: Action) -> Corrupted:
     for index, factor in _factors(size):
         if (size // grid) % factor:  # a cell may hide a part of a block
             chosen = (action.downsample >= index).view(-1, 1, 1, 1)
-            hidden = torch.where(chosen, _repeat(F.max_pool2d(hidden, factor), factor), hidden)
+            hidden = torch.where(chosen, to_pixels(F.max_pool2d(hidden, factor)[:, 0].bool(), size), hidden)
     return Corrupted(kept=_project(x, hidden, action), hidden=hidden, action=action)
 
 
@@ -135,11 +136,11 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     """
     hidden, action = corrupted.hidden, corrupted.action
     restored = _approach(restored, corrupted)
-    free = restored - _project(restored, torch.zeros_like(hidden), action)  # deleted where visible
+    free = restored - _means(restored, action)  # deleted where visible
     limit = torch.where(free > 0, 1 - corrupted.kept, corrupted.kept)
     # How far each value may go along its free part before it leaves [0, 1]; what does not move is no limit.
     room = torch.where(free.abs() > 1e-6, limit / free.abs().clamp(min=1e-6), 1.0)
-    shrink = -_blockwise(F.max_pool2d, -room.amin(dim=1, keepdim=True), action.downsample)
+    shrink = _blockwise(smallest, room.amin(dim=1, keepdim=True), action.downsample)
     visible = corrupted.kept + shrink.clamp(max=1) * free
     deletes = (action.decolorize | (action.downsample > 0)).view(-1, 1, 1, 1)
     visible = torch.where(deletes, visible.clamp(0, 1), corrupted.kept)  # the clamp only mends rounding
@@ -158,38 +159,31 @@ def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float
     action, nearer = corrupted.action, restored
     gray, coarse = action.decolorize.view(-1, 1, 1, 1), (action.downsample > 0).view(-1, 1, 1, 1)
     # All at half resolution: a block is never smaller.
-    kept, hidden = F.avg_pool2d(corrupted.kept, 2), corrupted.hidden[:, :, ::2, ::2].bool()
+    kept, hidden = halved(corrupted.kept), corrupted.hidden[:, :, ::2, ::2].bool()
     for _ in range(SMOOTH_ROUNDS):
-        missing = torch.where(hidden, torch.zeros_like(kept), kept - F.avg_pool2d(nearer, 2))
+        missing = (kept - halved(nearer)).masked_fill(hidden, 0)
         missing = torch.where(gray, missing.mean(dim=1, keepdim=True), missing)
-        missing = _blockwise(F.avg_pool2d, missing, action.downsample - 1, spread=_enlarge)
-        nearer = (nearer + _enlarge(missing, 2)).clamp(0, 1)
+        missing = _blockwise(halved, missing, action.downsample - 1, spread=enlarged)
+        nearer = (nearer + enlarged(missing)).clamp(0, 1)
     return torch.where(coarse, nearer, restored)
 
 
 def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action) -> Float[Tensor, "n 3 h w"]:
     """P x = M D Y x. Selects, never multiplies, so that hidden values (NaN too) cannot leak."""
+    return _means(x, action).masked_fill(hidden.bool(), 0)
+
+
+def _means(x: Float[Tensor, "n 3 h w"], action: Action) -> Float[Tensor, "n 3 h w"]:
+    """D Y x: gray where color was deleted, means of blocks where detail was."""
     gray = action.decolorize.view(-1, 1, 1, 1)
-    x = torch.where(gray, x.mean(dim=1, keepdim=True).expand_as(x), x)
-    x = _blockwise(F.avg_pool2d, x, action.downsample)
-    return torch.where(hidden.bool(), torch.zeros_like(x), x)
-
-
-def _repeat(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
-    """Repeat each pixel factor x factor times."""
-    return F.interpolate(x, scale_factor=factor, mode="nearest")
-
-
-def _enlarge(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
-    """Interpolate between pixels."""
-    return F.interpolate(x, scale_factor=factor, mode="bilinear")
+    return _blockwise(halved, torch.where(gray, x.mean(dim=1, keepdim=True), x), action.downsample)
 
 
 def _blockwise(
-    pool: Callable[[Tensor, int], Tensor],
+    pool: Callable[[Tensor], Tensor],
     x: Float[Tensor, "n c h w"],
     downsample: Int[Tensor, " n"],
-    spread: Callable[[Tensor, int], Tensor] = _repeat,
+    spread: Callable[[Tensor], Tensor] = repeated,
 ) -> Float[Tensor, "n c h w"]:
     """Pool each image over blocks of its own factor and spread the values over the blocks.
 
@@ -198,10 +192,10 @@ def _blockwise(
     """
     pooled = [x]
     for _ in _factors(x.shape[-1]):
-        pooled.append(pool(pooled[-1], 2))
+        pooled.append(pool(pooled[-1]))
     result = pooled[-1]
     for index in reversed(range(len(pooled) - 1)):
-        result = torch.where((downsample > index).view(-1, 1, 1, 1), spread(result, 2), pooled[index])
+        result = torch.where((downsample > index).view(-1, 1, 1, 1), spread(result), pooled[index])
     return result
 
 
