@@ -18,6 +18,7 @@ from torch.nn.utils import skip_init
 
 from camnet.compiled import compiled
 from camnet.spectrum import amplitudes, octaves
+from env.resize import halved
 from training.seeding import generator_at
 
 WIDTH = 16
@@ -122,23 +123,25 @@ class Distance(nn.Module):
         texture = amplitudes(x) if self.texture_weight else []
         return [x, *texture, *self.random(x), *(part for features in self.extra for part in features(x))]
 
-    def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " n"]:
-        """Distance of images given by their features, row by row."""
+    def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " nm"]:
+        """Distance of images given by their features: m rows of a to each of n rows of b, in their order."""
         return overall(self.terms(a, b))
 
-    def terms(self, a: list[Tensor], b: list[Tensor]) -> list[Float[Tensor, "n _ _"]]:
+    def terms(self, a: list[Tensor], b: list[Tensor]) -> list[Float[Tensor, "nm _ _"]]:
         """What the distance adds up, place by place; what repeats over the whole image has one place.
 
         The distance is the sum of the terms' means (`overall`); `by_region` has it for parts of the image.
         """
-        difference = a[0] - b[0]
-        terms = [self.pixel_weight * difference.abs().mean(dim=1)]
-        if self._is_tiled(difference):
-            terms.append(self.grid_weight * folded(difference).abs().mean(dim=(1, 2, 3))[:, None, None])
-        maps = 1 + self._octaves(difference)
-        weight = self.texture_weight / difference.shape[1]
-        terms += [weight * (p - q).abs().sum(dim=1) for p, q in zip(a[1:maps], b[1:maps], strict=True)]
-        return terms + [(p - q).square().sum(dim=1) for p, q in zip(a[maps:], b[maps:], strict=True)]
+        pairs = [_pairs(p, q) for p, q in zip(a, b, strict=True)]
+        pixels, maps = pairs[0], 1 + self._octaves(a[0])
+        terms = [self.pixel_weight * F.l1_loss(*pixels, reduction="none").mean(dim=2)]
+        if self._is_tiled(a[0]):
+            repeated = folded((pixels[0] - pixels[1]).flatten(0, 1)).abs().mean(dim=(1, 2, 3))
+            terms.append(self.grid_weight * repeated.view(*pixels[0].shape[:2], 1, 1))
+        weight = self.texture_weight / a[0].shape[1]
+        terms += [weight * F.l1_loss(*pair, reduction="none").sum(dim=2) for pair in pairs[1:maps]]
+        terms += [F.mse_loss(*pair, reduction="none").sum(dim=2) for pair in pairs[maps:]]
+        return [term.flatten(0, 1) for term in terms]
 
     def among(self, features: list[Tensor], k: int) -> Float[Tensor, " n"]:
         """Mean distance between two different of k images of a kind: 2 / (k (k - 1)) sum_{i<j} d(x_i, x_j).
@@ -185,6 +188,12 @@ def by_region(terms: list[Float[Tensor, "n _ _"]], regions: int) -> Float[Tensor
     return torch.stack([F.adaptive_avg_pool2d(term, regions) for term in terms]).sum(dim=0)
 
 
+def _pairs(a: Float[Tensor, "nm c h w"], b: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+    """The rows of a and, without copying them, those of b that they are compared with: (n, m, c, h, w) both."""
+    many = a.unflatten(0, (len(b), -1))
+    return many, b.unsqueeze(1).expand_as(many)
+
+
 def _apart(x: Float[Tensor, "n k c h w"]) -> Float[Tensor, " n"]:
     """Sum over pairs of the mean absolute difference of k images."""
     k = x.shape[1]
@@ -222,11 +231,11 @@ def stages_of(filters: Iterable[nn.Module], x: Float[Tensor, "n 3 r r"]) -> list
     """Unit-length feature vectors of each of a few convolutions: at r, r / 2 and r / 4 for three of them."""
     result, h = [], x
     for stage, conv in enumerate(filters):
-        h = F.relu(conv(entering(h, stage)))
+        h = F.relu(conv(entering(h, stage)), inplace=True)
         result.append(unit_length(h))
     return result
 
 
 def entering(h: Tensor, stage: int) -> Tensor:
     """A stage's input: the image for the first, the previous map at half resolution (rounded up) for the others."""
-    return F.avg_pool2d(h, 2, ceil_mode=True) if stage and h.shape[-1] > 1 else h
+    return halved(h) if stage and h.shape[-1] > 1 else h

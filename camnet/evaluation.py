@@ -89,7 +89,7 @@ class Evaluation:
         x, some = self.x[rows], degraded.select(rows)
         samples = operator.views(some, self.config.k, random)
         seen, truth = self.distance.features(samples.flatten(0, 1)), self.distance.features(x)
-        distances = metrics.distances(metrics.compared(self.distance, seen, truth), columns)
+        distances = metrics.distances(self.distance.terms(seen, truth), columns)
         return sheet.Block(title, sheet.rows_of(x, some, samples, distances, sheet.SHOWN))
 
 

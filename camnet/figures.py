@@ -63,8 +63,8 @@ def observe(
 ) -> dict[str, Tensor]:
     """Note of each image what figures are made of: n rows each, in float64."""
     n, seen, truth = len(x), distance.features(samples.flatten(0, 1)), distance.features(x)
-    terms = metrics.compared(distance, seen, truth)
-    from_mean = metrics.compared(distance, seen, distance.features(samples.mean(dim=1)))
+    terms = distance.terms(seen, truth)
+    from_mean = distance.terms(seen, distance.features(samples.mean(dim=1)))
     variance, pixels = metrics.spread(samples, degraded.touched())
     hue, change = metrics.hue_parts(samples[:, 0], samples[:, 1])
     noted = {

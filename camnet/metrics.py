@@ -12,7 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from camnet.degraded import Degraded
-from camnet.distance import Distance, Features, by_region, overall
+from camnet.distance import Features, by_region, overall
 from camnet.fills import averaged
 
 SMALLEST_ERROR = 1e-10
@@ -44,20 +44,8 @@ def ssim(samples: Float[Tensor, "n k 3 h w"], x: Float[Tensor, "n 3 h w"]) -> Fl
     return torch.stack(columns, dim=1)
 
 
-def compared(distance: Distance, seen: list[Tensor], truth: list[Tensor]) -> list[Float[Tensor, "nk _ _"]]:
-    """The terms of the distance of each sample from one image (`Distance.terms`), image by image.
-
-    Args:
-        distance: Compares.
-        seen: Features of n * k samples, image by image.
-        truth: Features of n images.
-    """
-    k = len(seen[0]) // len(truth[0])
-    return distance.terms(seen, [f.repeat_interleave(k, dim=0) for f in truth])
-
-
 def distances(terms: list[Float[Tensor, "nk _ _"]], n: int) -> Float[Tensor, "n k"]:
-    """Distance of each sample from its image, of the terms that `compared` gives for n images."""
+    """Distance of each sample from its image, of the terms (`Distance.terms`) of n * k samples."""
     return overall(terms).unflatten(0, (n, -1))
 
 

@@ -6,7 +6,7 @@ import torch
 from camnet.decorruptor import Decorruptor
 from camnet.distance import Distance
 from camnet.figures import figures
-from camnet.metrics import best_in_places, compared, hue_parts, hue_share, ssim
+from camnet.metrics import best_in_places, hue_parts, hue_share, ssim
 from camnet.table import COLUMNS
 from camnet.texture import seam_ratio, steps
 from configs.data import DataConfig
@@ -98,7 +98,7 @@ def test_the_figures_are_what_they_say(digits, distance):
     assert found["feature_diversity"] == pytest.approx(sum(apart) / 3, rel=1e-4)
     assert found["hue_share"] == pytest.approx(hue_share(*hue_parts(samples[:, 0], samples[:, 1])).item(), rel=1e-4)
     assert found["coverage"] == (d.amin(dim=1) < 0.5 * plain).float().mean().item()
-    terms = compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    terms = distance.terms(distance.features(samples.flatten(0, 1)), distance.features(x))
     assert found["local_distance"] == pytest.approx(best_in_places(terms, 5, 16 // 8).mean().item(), rel=1e-4)
     assert found["local_distance"] < 0.99 * found["best_distance"]
     assert found["seam_ratio"] == pytest.approx(seam_ratio(steps(x), steps(samples[:, 0])).item(), rel=1e-4)

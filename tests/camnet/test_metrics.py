@@ -79,7 +79,7 @@ def test_ssim_is_that_of_the_paper(samples, x):
 
 
 def test_distances_are_those_of_each_sample_from_its_own_image(distance, samples, x):
-    terms = metrics.compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    terms = distance.terms(distance.features(samples.flatten(0, 1)), distance.features(x))
     found = metrics.distances(terms, N)
     slow = torch.stack([torch.cat([distance(samples[i, j, None], x[i, None]) for j in range(K)]) for i in range(N)])
     assert torch.allclose(found, slow, rtol=1e-4)
@@ -91,7 +91,7 @@ def test_the_best_in_places_puts_halves_together(distance, x):
     left[..., SIZE // 2 :] = 0.5
     right[..., : SIZE // 2] = 0.5
     samples = torch.stack([left, right], dim=1)
-    terms = metrics.compared(distance, distance.features(samples.flatten(0, 1)), distance.features(x))
+    terms = distance.terms(distance.features(samples.flatten(0, 1)), distance.features(x))
     best = metrics.distances(terms, N).amin(dim=1)
     assert torch.allclose(metrics.best_in_places(terms, N, 1), best, rtol=1e-4)
     assert (metrics.best_in_places(terms, N, 2) < 0.4 * best).all()  # what is near the seam sees both
