@@ -31,7 +31,7 @@ class Degraded(Protocol):
     def __len__(self) -> int:
         """The number of images."""
 
-    def select(self: D, index: Tensor) -> D:
+    def select(self: D, index: Tensor | slice) -> D:
         """The degraded images at the given rows."""
 
     def planes(self) -> Tensor:

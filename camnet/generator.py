@@ -18,6 +18,7 @@ from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
+from env.resize import averaged
 
 SILU_GAIN = 1.68
 """What undoes the damping of SiLU: 1 / sqrt(E[silu(x)^2]) for standard normal x."""
@@ -69,8 +70,8 @@ class CascadeModule(nn.Module):
         mapped = 4 * config.global_code
         self.patch = patch
         self.map = mapping(config.global_code, mapped)
-        self.known = condition_channels(config) + width * config.context + 3  # channels that precede the code's
-        self.entry = nn.Conv2d(self.known + config.spatial_code + before, width, 3, padding=1)
+        self.known, self.noise = condition_channels(config) + width * config.context + 3, config.spatial_code
+        self.entry = nn.Conv2d(self.known + self.noise + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))
         self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
         if patch > 1:
@@ -80,24 +81,25 @@ class CascadeModule(nn.Module):
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
-        noise = code.noise.to(condition.dtype)
-        seen = [condition, self._fold(before.image).to(condition.dtype), noise, before.features]
-        return self._refine(self.entry(torch.cat(seen, dim=1)), code.style, before.image)
+        seen = self._beside(condition, self._fold(before.image), code.noise, before.features)
+        return self._refine(self.entry(seen), code.style, before.image)
 
-    def candidates(self, condition: Tensor, codes: Code, before: Stage) -> Stage:
-        """Refine n stages under m codes each: (n * m) rows, image by image.
+    def enter(self, condition: Tensor, before: Stage) -> Stage:
+        """The share of `forward` that no code enters."""
+        weight = self.entry.weight
+        if self.noise:
+            parts = weight[:, : self.known], weight[:, self.known + self.noise :]
+            weight = torch.cat([part for part in parts if part.shape[1]], dim=1)
+        seen = self._beside(condition, self._fold(before.image), before.features)
+        return Stage(F.conv2d(seen, weight, self.entry.bias, padding=1), before.image)
 
-        The same as `forward` on every row, but what does not depend on the code is convolved once per image.
-        """
-        m = len(codes) // len(condition)
-        weight, channels = self.entry.weight, codes.noise.shape[1]
-        parts = weight[:, : self.known], weight[:, self.known + channels :]
-        known = torch.cat([part for part in parts if part.shape[1]], dim=1)  # an empty one would undo channels last
-        seen = torch.cat([condition, self._fold(before.image).to(condition.dtype), before.features], dim=1)
-        h = _each(F.conv2d(seen, known, self.entry.bias, padding=1), m)
-        if channels:
-            h = h + F.conv2d(codes.noise, weight[:, self.known : self.known + channels], padding=1)
-        return self._refine(h, codes.style, _each(before.image, m))
+    def refine(self, entered: Stage, codes: Code) -> Stage:
+        """The rest of `forward`, under m codes for each of n images: (n * m) rows, image by image."""
+        m = len(codes) // len(entered.image)
+        h = _each(entered.features, m)
+        if self.noise:
+            h = h + F.conv2d(codes.noise, self.entry.weight[:, self.known : self.known + self.noise], padding=1)
+        return self._refine(h, codes.style, _each(entered.image, m))
 
     def compile_refinement(self) -> None:
         """Compile the part that takes the time: blocks and head."""
@@ -113,9 +115,15 @@ class CascadeModule(nn.Module):
             correction = F.pixel_shuffle(correction, self.patch)
         return Stage(features, image + correction)  # in float32, as the image is
 
+    def _beside(self, condition: Tensor, *others: Tensor) -> Tensor:
+        """All side by side, in the layout of the weights: the convolution would lay out a mixture anew."""
+        layout = layout_of(self.entry.weight)
+        parts = [part.to(condition.dtype) for part in (condition, *others) if part.shape[1]]
+        return torch.cat([part.contiguous(memory_format=layout) for part in parts], dim=1)
+
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
-        return F.avg_pool2d(image, self.patch) if self.patch > 1 else image
+        return averaged(image, image.shape[-1] // self.patch) if self.patch > 1 else image
 
 
 class Generator(nn.Module):
@@ -141,9 +149,8 @@ class Generator(nn.Module):
         if next(self.parameters()).device.type == "cuda" or not self.config.norm:  # GroupNorm on a CPU: slower so
             self.to(memory_format=torch.channels_last)
         if compile:
-            for module in self.levels:
-                assert isinstance(module, CascadeModule)
-                module.compile_refinement()
+            for level in range(len(self.levels)):
+                self._module(level).compile_refinement()
             self.conditions = compiled(self.conditions)  # type: ignore[method-assign]
             self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
 
@@ -183,12 +190,15 @@ class Generator(nn.Module):
         with self._autocast():
             return self.levels[level](condition, code, self._enlarged(level, before))
 
-    def candidates(self, level: int, condition: Tensor, codes: Code, before: Stage) -> Stage:
-        """Run one module on m codes for each of n images, given image by image; (n * m) rows out."""
-        module = self.levels[level]
-        assert isinstance(module, CascadeModule)
+    def enter(self, level: int, condition: Tensor, before: Stage) -> Stage:
+        """The share of a step that is the same under every code."""
         with self._autocast():
-            return module.candidates(condition, codes, self._enlarged(level, before))
+            return self._module(level).enter(condition, self._enlarged(level, before))
+
+    def refine(self, level: int, entered: Stage, codes: Code) -> Stage:
+        """The rest of a step, under m codes for each of n images, given image by image; (n * m) rows out."""
+        with self._autocast():
+            return self._module(level).refine(entered, codes)
 
     def forward(self, degraded: Degraded, codes: list[Code]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.
@@ -204,7 +214,7 @@ class Generator(nn.Module):
         many = len(codes[0]) // len(degraded)
         for level, (condition, code) in enumerate(zip(conditions, codes, strict=True)):
             if level == 0 and many > 1:
-                stage = self.candidates(level, condition, code, stage)
+                stage = self.refine(level, self.enter(level, condition, stage), code)
             else:
                 stage = self.step(level, _each(condition, many), code, stage)
             images.append(stage.image)
@@ -214,6 +224,11 @@ class Generator(nn.Module):
     def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Put back what is known, of m restorations of each degraded image, given image by image."""
         return each(degraded, len(restored) // len(degraded)).make_consistent(restored)
+
+    def _module(self, level: int) -> CascadeModule:
+        module = self.levels[level]
+        assert isinstance(module, CascadeModule)
+        return module
 
     def _autocast(self) -> torch.autocast:
         device = next(self.parameters()).device.type
@@ -245,11 +260,16 @@ def each(degraded: Degraded, many: int) -> Degraded:
     return degraded.select(rows.repeat_interleave(many))
 
 
+def layout_of(x: Tensor) -> torch.memory_format:
+    """How a tensor lies in memory: channels last or not."""
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
+
 def _each(x: Tensor, many: int) -> Tensor:
     """Every row `many` times in a row. What lies channels last stays so, which `repeat_interleave` forgets."""
     if many == 1:
         return x
-    if x.is_contiguous(memory_format=torch.channels_last):
+    if layout_of(x) is torch.channels_last:
         return x.movedim(1, -1).repeat_interleave(many, dim=0).movedim(-1, 1)
     return x.repeat_interleave(many, dim=0)
 

@@ -11,7 +11,6 @@ stands for m^R candidates at the price of m + 1.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator
+from env.resize import averaged
 from env.rows import Rows
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
@@ -28,7 +28,7 @@ BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
     """The truth at every module's resolution, by area averaging."""
-    return [F.avg_pool2d(x, x.shape[-1] // r) for r in resolutions]
+    return [averaged(x, r) for r in resolutions]
 
 
 @torch.no_grad()
@@ -62,18 +62,13 @@ def search(
     for level, m in enumerate(candidates):
         codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
-            truth, found = distance.features(targets[level]), []
-            for rows in torch.arange(len(degraded), device=truth[0].device).split(images_at_once(generator, level, m)):
-                part = _Search(
-                    generator,
-                    distance,
-                    level,
-                    conditions[level][rows],
-                    stage.select(rows),
-                    degraded.select(rows),
-                    [f[rows] for f in truth],
-                )
-                found.append(part.nearest(codes.select(_code_rows(rows, m)), reject))
+            truth, found, at_once = distance.features(targets[level]), [], images_at_once(generator, level, m)
+            for first in range(0, len(degraded), at_once):
+                rows = slice(first, first + at_once)
+                entered = generator.enter(level, conditions[level][rows], stage.select(rows))
+                known, near = degraded.select(rows), [f[rows] for f in truth]
+                part = _Search(generator, distance, level, entered, known, near)
+                found.append(part.nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject))
             best = Rows.joined(found)
             codes, stage = best.codes, best.stage
         elif max(candidates[level:]) > 1:  # finer modules go on from it
@@ -101,19 +96,18 @@ class Tried(Rows):
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for k images at one module: what the module is given, and the features that it should come near."""
+    """The search for k images at one module: what no code enters, and the features that it should come near."""
 
     generator: Generator
     distance: Distance
     level: int
-    condition: Tensor
-    before: Stage
+    entered: Stage
     degraded: Degraded
     truth: list[Tensor]
 
     def nearest(self, codes: Code, reject: float) -> Tried:
         """The nearest of each image's candidates, or their patchwork where that is nearer still."""
-        images, regions = len(self.condition), codes.style.shape[-1]
+        images, regions = len(self.degraded), codes.style.shape[-1]
         tried, terms = self._try(codes)
         of_image = tried.distances.unflatten(0, (images, -1))
         m = of_image.shape[1]
@@ -128,13 +122,11 @@ class _Search:
 
     def _try(self, codes: Code) -> tuple[Tried, list[Tensor]]:
         """Run the module on m codes per image, image by image; the distances, and the terms that they sum."""
-        m = len(codes) // len(self.condition)
-        stage = self.generator.candidates(self.level, self.condition, codes, self.before)
+        stage = self.generator.refine(self.level, self.entered, codes)
         image = stage.image
         if self.level == len(self.generator.levels) - 1:
             image = self.generator.consistent(self.degraded, image)
-        truth = [f.repeat_interleave(m, dim=0) for f in self.truth]
-        terms = self.distance.terms(self.distance.features(image), truth)
+        terms = self.distance.terms(self.distance.features(image), self.truth)
         return Tried(codes, stage, overall(terms)), terms
 
 
@@ -153,8 +145,3 @@ def imle_loss(
     """Distance of every module's image to the truth at its resolution, summed over modules: sum_k d(G_k(x̃, z), x_k)."""
     images = generator(degraded, codes)
     return torch.stack([distance(a, b) for a, b in zip(images, targets, strict=True)]).sum(dim=0)
-
-
-def _code_rows(images: Int[Tensor, " n"], m: int) -> Int[Tensor, " nm"]:
-    """The rows of the images' codes, m each."""
-    return (images[:, None] * m + torch.arange(m, device=images.device)).flatten()

@@ -18,8 +18,8 @@ class Rows:
     several parts, that of the first.
     """
 
-    def select(self: R, index: Tensor) -> R:
-        """The rows at the given index."""
+    def select(self: R, index: Tensor | slice) -> R:
+        """The rows at the given index; those of a slice are not copied."""
         return _combined([self], lambda tensors: tensors[0][index])
 
     @staticmethod

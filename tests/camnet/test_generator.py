@@ -194,7 +194,7 @@ def test_candidates_are_what_single_steps_give(any_generator):
     conditions, stage = g.conditions(degraded), g.start(degraded)
     for level in range(len(g.levels)):
         codes = g.draw(n * m, level, torch.Generator().manual_seed(level))
-        many = g.candidates(level, conditions[level], codes, stage)
+        many = g.refine(level, g.enter(level, conditions[level], stage), codes)
         rows = torch.arange(n).repeat_interleave(m)
         single = g.step(level, conditions[level][rows], codes, stage.select(rows))
         assert torch.allclose(many.image, single.image, atol=1e-5)
@@ -213,7 +213,7 @@ def test_what_lies_channels_last_stays_so(any_generator):
         conditions, stage = g.conditions(degraded), g.start(degraded)
         for level in range(len(g.levels)):
             code = g.draw(n * m, level, torch.Generator().manual_seed(level))
-            many = g.candidates(level, conditions[level], code, stage)
+            many = g.refine(level, g.enter(level, conditions[level], stage), code)
             stage = g.step(level, conditions[level], code.select(torch.arange(n) * m), stage)
             stages += [many, stage]
     half = len(stages) // 2
