@@ -116,10 +116,8 @@ class CascadeModule(nn.Module):
         return Stage(features, image + correction)  # in float32, as the image is
 
     def _beside(self, condition: Tensor, *others: Tensor) -> Tensor:
-        """All side by side, in the layout of the weights: the convolution would lay out a mixture anew."""
-        layout = layout_of(self.entry.weight)
-        parts = [part.to(condition.dtype) for part in (condition, *others) if part.shape[1]]
-        return torch.cat([part.contiguous(memory_format=layout) for part in parts], dim=1)
+        """All that enters, in the layout of the weights."""
+        return beside([part.to(condition.dtype) for part in (condition, *others)], layout_of(self.entry.weight))
 
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
@@ -176,7 +174,7 @@ class Generator(nn.Module):
             return conditions
         with self._autocast():
             context = self.context(conditions[-1])
-        return [torch.cat(both, dim=1) for both in zip(conditions, context, strict=True)]
+        return [beside([*both], layout_of(both[1])) for both in zip(conditions, context, strict=True)]
 
     def start(self, degraded: Degraded) -> Stage:
         """What stands in for a module before the first: no features, the kept colors as the image."""
@@ -263,6 +261,13 @@ def each(degraded: Degraded, many: int) -> Degraded:
 def layout_of(x: Tensor) -> torch.memory_format:
     """How a tensor lies in memory: channels last or not."""
     return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
+
+def beside(parts: list[Tensor], layout: torch.memory_format) -> Tensor:
+    """Channels side by side in a layout; `torch.cat` puts a mixture into the other one, and convolutions copy that."""
+    if layout is torch.channels_last:
+        return torch.cat([part.movedim(1, -1) for part in parts], dim=-1).movedim(-1, 1)
+    return torch.cat(parts, dim=1)
 
 
 def _each(x: Tensor, many: int) -> Tensor:
