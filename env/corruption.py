@@ -135,7 +135,7 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
         Images in [0, 1] whose kept part is that of the original.
     """
     hidden, action = corrupted.hidden, corrupted.action
-    restored = _approach(restored, corrupted)
+    restored = _approached(restored, corrupted)
     free = restored - _means(restored, action)  # deleted where visible
     limit = torch.where(free > 0, 1 - corrupted.kept, corrupted.kept)
     # How far each value may go along its free part before it leaves [0, 1]; what does not move is no limit.
@@ -147,17 +147,31 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
     return torch.where(hidden.bool(), restored.clamp(0, 1), visible)
 
 
+def _approached(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
+    """Bring images near whose detail was deleted (`_approach`); the others stay as they are.
+
+    A GPU works on all of them: to learn which, the host would have to wait for it.
+    """
+    if not _factors(restored.shape[-1]):
+        return restored
+    coarse = corrupted.action.downsample > 0
+    if restored.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.where(coarse.view(-1, 1, 1, 1), _approach(restored, corrupted), restored)
+    rows = coarse.nonzero().flatten()
+    if not len(rows):
+        return restored
+    return restored.index_copy(0, rows, _approach(restored[rows], corrupted.select(rows)))
+
+
 def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
     """Bring block means near what was kept, within [0, 1]: a few rounds of x̂ <- clamp(x̂ + B (P x - P x̂)).
 
     B enlarges one value per block bilinearly, by two again and again: no border between blocks in what it adds. And a
     block of which a few pixels leave [0, 1] loses these alone, not the contrast of the whole. What the rounds leave is
-    mostly what alternates from block to block. Images at full detail stay as they are.
+    mostly what alternates from block to block.
     """
-    if not _factors(restored.shape[-1]):
-        return restored
     action, nearer = corrupted.action, restored
-    gray, coarse = action.decolorize.view(-1, 1, 1, 1), (action.downsample > 0).view(-1, 1, 1, 1)
+    gray = action.decolorize.view(-1, 1, 1, 1)
     # All at half resolution: a block is never smaller.
     kept, hidden = halved(corrupted.kept), corrupted.hidden[:, :, ::2, ::2].bool()
     for _ in range(SMOOTH_ROUNDS):
@@ -165,7 +179,7 @@ def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float
         missing = torch.where(gray, missing.mean(dim=1, keepdim=True), missing)
         missing = _blockwise(halved, missing, action.downsample - 1, spread=enlarged)
         nearer = (nearer + enlarged(missing)).clamp(0, 1)
-    return torch.where(coarse, nearer, restored)
+    return nearer
 
 
 def _project(x: Float[Tensor, "n 3 h w"], hidden: Float[Tensor, "n 1 h w"], action: Action) -> Float[Tensor, "n 3 h w"]:
