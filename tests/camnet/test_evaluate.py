@@ -91,7 +91,9 @@ def test_a_fill_is_measured_beside_the_generator(weights, tmp_path):
     argv = ["--generator", weights("one"), "--against", "mean", "--cases", "inpainting 50 %", "--images", "6"]
     evaluate.main([*argv, "--k", "2", "--out", str(out)])
     (rows,) = json.loads((out / "figures.json").read_text())["cases"].values()
-    assert rows["mean"]["best_distance"] == rows["mean"]["plain_distance"] == rows["one"]["plain_distance"]
+    assert rows["mean"]["plain_distance"] == rows["one"]["plain_distance"]
+    # K times as many images at once are added up in another order (env/resize.py).
+    assert rows["mean"]["best_distance"] == pytest.approx(rows["mean"]["plain_distance"], rel=1e-6)
     assert rows["mean"]["diversity"] == rows["mean"]["feature_diversity"] == rows["mean"]["coverage"] == 0
 
 
