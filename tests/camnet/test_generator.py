@@ -9,7 +9,7 @@ import torch
 
 from camnet.code import Code
 from camnet.condition import condition_at, filled_at
-from camnet.generator import Block, CascadeModule, Generator
+from camnet.generator import Block, CascadeModule, Generator, beside
 from camnet.jpeg import compress
 from camnet.layout import Layout
 from configs.camnet import GeneratorConfig
@@ -226,6 +226,17 @@ def test_what_lies_channels_last_stays_so(any_generator):
     z = codes(turned, n * m, 3)
     for a, b in zip(any_generator(degraded, z), turned(degraded, z), strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_channels_side_by_side_lie_as_they_are_asked_to():
+    """`torch.cat` has a mixture, or anything beside a single channel, channels first."""
+    last = torch.channels_last
+    parts = [images(2), torch.randn(2, 1, 16, 16), torch.randn(2, 8, 16, 16).contiguous(memory_format=last)]
+    assert not torch.cat(parts, dim=1).is_contiguous(memory_format=last)
+    for layout in (last, torch.contiguous_format):
+        together = beside(parts, layout)
+        assert together.is_contiguous(memory_format=layout)
+        assert torch.equal(together, torch.cat(parts, dim=1))
 
 
 def test_several_codes_an_image_are_restored_image_by_image(any_generator):
