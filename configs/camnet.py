@@ -163,7 +163,8 @@ class CamnetConfig:
     amp: bool = False
     """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
     compile: bool = False
-    """Compile modules and distance (torch.compile): slow to start, faster in long trainings. Needs a C++ compiler."""
+    """Compile modules and distance (torch.compile): slow to start, meant for long trainings on a GPU. Needs a C++
+    compiler."""
     log_every: int = 10
     """Rounds between points of the curves."""
     picture_every: int = 100
