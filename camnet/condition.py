@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
-from env.resize import averaged
+from env.resize import pooled
 
 
 class Context(nn.Module):
@@ -43,12 +43,12 @@ def condition_at(
 ) -> Float[Tensor, "n q r r"]:
     """Pool the degraded image and its planes to a module's resolution, then fold patches into channels."""
     r = resolution // patch
-    hidden = averaged(degraded.hidden, resolution)
+    hidden = pooled(degraded.hidden, resolution)
     seen = torch.cat([kept_at(degraded, resolution), hidden], dim=1)
     if patch > 1:
         seen = F.pixel_unshuffle(seen, patch)
     everywhere = planes.shape[-1] == 1
-    planes = planes.expand(-1, -1, r, r) if everywhere else averaged(planes, r)
+    planes = planes.expand(-1, -1, r, r) if everywhere else pooled(planes, r)
     return torch.cat([seen, planes], dim=1)
 
 
@@ -57,8 +57,8 @@ def kept_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
 
     Averaged only over visible pixels, or the zeros of hidden ones would bleed into coarse modules.
     """
-    hidden = averaged(degraded.hidden, resolution)
-    return averaged(degraded.kept, resolution) / (1 - hidden).clamp(min=1e-6)
+    hidden = pooled(degraded.hidden, resolution)
+    return pooled(degraded.kept, resolution) / (1 - hidden).clamp(min=1e-6)
 
 
 def filled_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
@@ -71,6 +71,6 @@ def filled_at(degraded: Degraded, resolution: int) -> Float[Tensor, "n 3 r r"]:
         sizes.append(sizes[-1] // 2)
     image = degraded.kept.new_full((len(degraded), 3, 1, 1), 0.5)
     for size in [*([1] if sizes[-1] > 1 else []), *reversed(sizes)]:
-        hidden = averaged(degraded.hidden, size)
+        hidden = pooled(degraded.hidden, size)
         image = torch.where(hidden < 1, kept_at(degraded, size), F.interpolate(image, size, mode="nearest"))
     return image

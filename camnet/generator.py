@@ -18,7 +18,7 @@ from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
 from configs.camnet import GeneratorConfig
-from env.resize import averaged
+from env.resize import pooled
 
 SILU_GAIN = 1.68
 """What undoes the damping of SiLU: 1 / sqrt(E[silu(x)^2]) for standard normal x."""
@@ -70,8 +70,8 @@ class CascadeModule(nn.Module):
         mapped = 4 * config.global_code
         self.patch = patch
         self.map = mapping(config.global_code, mapped)
-        self.known, self.noise = condition_channels(config) + width * config.context + 3, config.spatial_code
-        self.entry = nn.Conv2d(self.known + self.noise + before, width, 3, padding=1)
+        self.known, self.noise_channels = condition_channels(config) + width * config.context + 3, config.spatial_code
+        self.entry = nn.Conv2d(self.known + self.noise_channels + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))
         self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
         if patch > 1:
@@ -87,8 +87,8 @@ class CascadeModule(nn.Module):
     def enter(self, condition: Tensor, before: Stage) -> Stage:
         """The share of `forward` that no code enters."""
         weight = self.entry.weight
-        if self.noise:
-            parts = weight[:, : self.known], weight[:, self.known + self.noise :]
+        if self.noise_channels:
+            parts = weight[:, : self.known], weight[:, self.known + self.noise_channels :]
             weight = torch.cat([part for part in parts if part.shape[1]], dim=1)
         seen = self._beside(condition, self._fold(before.image), before.features)
         return Stage(F.conv2d(seen, weight, self.entry.bias, padding=1), before.image)
@@ -97,8 +97,9 @@ class CascadeModule(nn.Module):
         """The rest of `forward`, under m codes for each of n images: (n * m) rows, image by image."""
         m = len(codes) // len(entered.image)
         h = _each(entered.features, m)
-        if self.noise:
-            h = h + F.conv2d(codes.noise, self.entry.weight[:, self.known : self.known + self.noise], padding=1)
+        if self.noise_channels:
+            weight = self.entry.weight[:, self.known : self.known + self.noise_channels]
+            h = h + F.conv2d(codes.noise, weight, padding=1)
         return self._refine(h, codes.style, _each(entered.image, m))
 
     def compile_refinement(self) -> None:
@@ -121,7 +122,7 @@ class CascadeModule(nn.Module):
 
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
-        return averaged(image, image.shape[-1] // self.patch) if self.patch > 1 else image
+        return pooled(image, image.shape[-1] // self.patch) if self.patch > 1 else image
 
 
 class Generator(nn.Module):

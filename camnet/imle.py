@@ -18,7 +18,7 @@ from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator
-from env.resize import averaged
+from env.resize import pooled
 from env.rows import Rows
 
 BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
@@ -28,7 +28,7 @@ BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
     """The truth at every module's resolution, by area averaging."""
-    return [averaged(x, r) for r in resolutions]
+    return [pooled(x, r) for r in resolutions]
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def smallest(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     return torch.minimum(left, right).mT
 
 
-def averaged(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
+def pooled(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
     """The mean of every k x k pixels, where k = h / size is whole."""
     while x.shape[-1] > size and x.shape[-1] // size % 2 == 0 and _slices_pay(x, x.numel()):
         x = halved(x)

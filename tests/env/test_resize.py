@@ -62,7 +62,7 @@ def test_what_is_alike_stays_as_it_is(way):
 @pytest.mark.parametrize(("side", "size"), [(32, 32), (32, 4), (96, 6), (96, 32), (24, 1), (9, 3)])
 def test_averages_of_whole_squares(way, side, size):
     x = images(2, 3, side, side)
-    assert torch.allclose(resize.averaged(x, size), F.avg_pool2d(x, side // size), rtol=0, atol=1e-6)
+    assert torch.allclose(resize.pooled(x, size), F.avg_pool2d(x, side // size), rtol=0, atol=1e-6)
 
 
 def test_what_lies_channels_last_stays_so(way):
