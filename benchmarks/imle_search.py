@@ -87,7 +87,7 @@ class Problem:
     def ours(self, counts: tuple[int, ...], precision: torch.dtype) -> list[Code]:
         """Search with camnet.imle."""
         self.own.precision = precision
-        return imle.search(self.own, self.own_distance, self.degraded, self.targets, counts, self.random())
+        return imle.search(self.own, self.own_distance, self.degraded, self.targets, counts, self.random()).codes
 
     def published(self, codes: list[Code], precision: torch.dtype) -> list[Code]:
         """Search by the published procedure, written from its description."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -42,6 +43,39 @@ class Code(Rows):
             return candidates.gather(1, index[:, None, None].expand(-1, -1, parts.shape[1], -1, -1)).squeeze(1)
 
         return Code(pick(self.style), pick(self.noise))
+
+
+@dataclass(frozen=True)
+class Candidates(Rows):
+    """m codes of one module, among which a learned prior is to choose, and the luck that decides between equals.
+
+    Attributes:
+        style: As in `Code`.
+        noise: As in `Code`.
+        luck: Standard Gumbel: the largest of score + luck is a draw in proportion to exp(score).
+    """
+
+    style: Float[Tensor, "n m zg g g"]
+    noise: Float[Tensor, "n m zs _ _"]
+    luck: Float[Tensor, "n m g g"]
+
+    def __len__(self) -> int:
+        return len(self.style)
+
+    @staticmethod
+    def of(codes: Code, m: int, generator: torch.Generator) -> "Candidates":
+        """Take codes as m candidates for each of n images, image by image, and draw their luck."""
+        style, noise = codes.style.unflatten(0, (-1, m)), codes.noise.unflatten(0, (-1, m))
+        waiting = torch.empty(len(style), m, *style.shape[-2:], device=style.device).exponential_(generator=generator)
+        return Candidates(style, noise, -waiting.log())
+
+    def codes(self) -> Code:
+        """All of them, image by image."""
+        return Code(self.style.flatten(0, 1), self.noise.flatten(0, 1))
+
+    def drawn(self, scores: Float[Tensor, "nm g g"]) -> Code:
+        """One code for each image, in proportion to the exponential of the scores, region by region."""
+        return self.codes().patchwork((scores.view_as(self.luck) + self.luck).argmax(dim=1))
 
 
 @dataclass(frozen=True)

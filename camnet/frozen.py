@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from camnet.code import Code
+from camnet.code import Candidates, Code
 from camnet.decorruptor import Decorruptor, codes_per_image, weights_sha256
 from camnet.degraded import Degraded
 from camnet.fills import KINDS, Fill
@@ -64,12 +64,12 @@ class FrozenGenerator(Decorruptor):
         self.proposable = config.global_code * sum(config.regions_of(k) == 1 for k in range(len(config.resolutions)))
         self.card = card
 
-    def codes(self, n: int, random: torch.Generator) -> list[Code]:
-        """Draw n latent codes (a global and a spatial part for each module)."""
+    def codes(self, n: int, random: torch.Generator) -> list[Code | Candidates]:
+        """Draw n latent codes: a global and a spatial part for each module, several where a prior is to choose."""
         return self._generator.codes(n, random)
 
     @torch.no_grad()
-    def restore(self, degraded: Degraded, codes: list[Code]) -> Float[Tensor, "nk 3 h w"]:
+    def restore(self, degraded: Degraded, codes: list[Code | Candidates]) -> Float[Tensor, "nk 3 h w"]:
         """Restore each image once for each of its codes; what was kept is kept exactly.
 
         Args:
@@ -85,10 +85,19 @@ class FrozenGenerator(Decorruptor):
         codes_per_image(len(codes[0]), len(degraded))
         return self._generator(degraded, codes)[-1]
 
-    def with_proposal(self, codes: list[Code], proposed: Float[Tensor, "m c"]) -> list[Code]:
-        """Replace the styles that hold for the whole image, coarse to fine: colors above all."""
+    def with_proposal(self, codes: list[Code | Candidates], proposed: Float[Tensor, "m c"]) -> list[Code | Candidates]:
+        """Replace the styles that hold for the whole image, coarse to fine: colors above all.
+
+        Where a prior was to choose, the proposal is the choice.
+        """
         parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
-        return [code if code.style.shape[-1] > 1 else Code(next(parts), code.noise) for code in codes]
+
+        def replaced(code: Code | Candidates) -> Code | Candidates:
+            if code.style.shape[-1] > 1:
+                return code
+            return Code(next(parts), code.noise if isinstance(code, Code) else code.noise[:, 0])
+
+        return [replaced(code) for code in codes]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

@@ -5,7 +5,7 @@ supervision. Departures: small residual blocks in place of RRDBs; GroupNorm, or 
 InstanceNorm and weight normalization; a two-layer mapping network drawn at unit variance in place of eight layers
 scaled down, so that the global code is heard from the start; styles that may differ by region; each head adds a
 correction to the image of the module before; features of the condition, drawn without any code, beside the condition
-itself.
+itself; at the first modules a learned prior that chooses among codes (`camnet.prior`).
 """
 
 import torch
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from camnet.code import Code, Stage
+from camnet.code import Candidates, Code, Stage
 from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
+from camnet.prior import Prior
 from configs.camnet import GeneratorConfig
 from env.resize import pooled
 
@@ -134,6 +135,7 @@ class Generator(nn.Module):
         self.levels = nn.ModuleList(CascadeModule(config, k) for k in range(len(config.resolutions)))
         if config.context:
             self.context = Context(config)
+        self.priors = nn.ModuleList(Prior(config.widths[k], config.regions_of(k)) for k in range(len(config.prior)))
         self.precision = torch.float32
         """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
@@ -162,9 +164,11 @@ class Generator(nn.Module):
             torch.randn(n, self.config.spatial_code, r, r, generator=generator, device=device),
         )
 
-    def codes(self, n: int, generator: torch.Generator) -> list[Code]:
-        """Draw n codes for every module, coarse to fine."""
-        return [self.draw(n, level, generator) for level in range(len(self.levels))]
+    def codes(self, n: int, generator: torch.Generator) -> list[Code | Candidates]:
+        """Draw n codes for every module, coarse to fine; candidates where a prior chooses once it sees the image."""
+        prior = self.config.prior
+        candidates = [Candidates.of(self.draw(n * m, k, generator), m, generator) for k, m in enumerate(prior)]
+        return [*candidates, *(self.draw(n, level, generator) for level in range(len(prior), len(self.levels)))]
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
         """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
@@ -199,12 +203,18 @@ class Generator(nn.Module):
         with self._autocast():
             return self._module(level).refine(entered, codes)
 
-    def forward(self, degraded: Degraded, codes: list[Code]) -> list[Float[Tensor, "n 3 _ _"]]:
+    def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
+        """Draw a code from the learned prior of a module: one of the candidates, region by region."""
+        tried = self.refine(level, entered, candidates.codes())
+        with self._autocast():
+            return candidates.drawn(self.priors[level](tried.features))
+
+    def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.
 
         Args:
             degraded: n degraded images.
-            codes: k codes for each image and module, image by image: n * k in all.
+            codes: k codes for each image and module, image by image: n * k in all. Of candidates the prior chooses.
 
         Returns:
             One image per module, coarse to fine (n * k each); the last in [0, 1] and exact in the kept part.
@@ -212,10 +222,14 @@ class Generator(nn.Module):
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
         for level, (condition, code) in enumerate(zip(conditions, codes, strict=True)):
-            if level == 0 and many > 1:
-                stage = self.refine(level, self.enter(level, condition, stage), code)
+            known = _each(condition, many if level else 1)  # the first module is entered once an image
+            if isinstance(code, Candidates):
+                entered = self.enter(level, known, stage)
+                stage = self.refine(level, entered, self.preferred(level, entered, code))
+            elif level == 0 and many > 1:
+                stage = self.refine(level, self.enter(level, known, stage), code)
             else:
-                stage = self.step(level, _each(condition, many), code, stage)
+                stage = self.step(level, known, code, stage)
             images.append(stage.image)
         images[-1] = self.consistent(degraded, images[-1])
         return images

@@ -18,6 +18,7 @@ from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator
+from camnet.prior import Lesson
 from env.resize import pooled
 from env.rows import Rows
 
@@ -31,6 +32,14 @@ def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[F
     return [pooled(x, r) for r in resolutions]
 
 
+@dataclass(frozen=True)
+class Found:
+    """The winning code of every module, and what those modules that have a learned prior can learn from the search."""
+
+    codes: list[Code]
+    lessons: list[Lesson]
+
+
 @torch.no_grad()
 def search(
     generator: Generator,
@@ -40,7 +49,7 @@ def search(
     candidates: tuple[int, ...],
     random: torch.Generator,
     reject: float = 0.0,
-) -> list[Code]:
+) -> Found:
     """Find for each image, module by module, the nearest of m random codes: z_k* = argmin_j d(G_k(x̃, z_<k*, z_j), x_k).
 
     Args:
@@ -56,25 +65,32 @@ def search(
             distance; and the pool is not refilled).
 
     Returns:
-        The winning code of every module, n each.
+        The winning code of every module, n each; lessons of the modules with a prior, where m is more than 1.
     """
-    conditions, stage, winners = generator.conditions(degraded), generator.start(degraded), []
+    conditions, stage, result = generator.conditions(degraded), generator.start(degraded), Found([], [])
     for level, m in enumerate(candidates):
         codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
-            truth, found, at_once = distance.features(targets[level]), [], images_at_once(generator, level, m)
+            truth, at_once = distance.features(targets[level]), images_at_once(generator, level, m)
+            found: list[Tried] = []
+            lessons: list[Lesson] = []
             for first in range(0, len(degraded), at_once):
                 rows = slice(first, first + at_once)
                 entered = generator.enter(level, conditions[level][rows], stage.select(rows))
                 known, near = degraded.select(rows), [f[rows] for f in truth]
                 part = _Search(generator, distance, level, entered, known, near)
-                found.append(part.nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject))
+                winner, lesson = part.nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject)
+                found.append(winner)
+                if level < len(generator.priors):  # what the others made is not kept: it would fill the memory
+                    lessons.append(lesson)
             best = Rows.joined(found)
             codes, stage = best.codes, best.stage
+            if lessons:
+                result.lessons.append(Rows.joined(lessons))
         elif max(candidates[level:]) > 1:  # finer modules go on from it
             stage = generator.step(level, conditions[level], codes, stage)
-        winners.append(codes)
-    return winners
+        result.codes.append(codes)
+    return result
 
 
 def images_at_once(generator: Generator, level: int, m: int) -> int:
@@ -105,20 +121,21 @@ class _Search:
     degraded: Degraded
     truth: list[Tensor]
 
-    def nearest(self, codes: Code, reject: float) -> Tried:
+    def nearest(self, codes: Code, reject: float) -> tuple[Tried, Lesson]:
         """The nearest of each image's candidates, or their patchwork where that is nearer still."""
         images, regions = len(self.degraded), codes.style.shape[-1]
         tried, terms = self._try(codes)
         of_image = tried.distances.unflatten(0, (images, -1))
         m = of_image.shape[1]
         bound = reject * of_image.median(dim=1).values  # of two the smaller, so that none of two is left out
-        best = tried.select(nearest(of_image, bound) + m * torch.arange(images, device=of_image.device))
+        winner, made = nearest(of_image, bound), tried.stage.features.unflatten(0, (images, m))
+        best = tried.select(winner + m * torch.arange(images, device=of_image.device))
         if regions == 1:
-            return best
+            return best, Lesson(made, winner[:, None, None])
         choice = by_region(terms, regions).unflatten(0, (images, -1)).argmin(dim=1)
         patchwork, _ = self._try(codes.patchwork(choice))
         is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= bound)
-        return Rows.where(is_nearer, patchwork, best)
+        return Rows.where(is_nearer, patchwork, best), Lesson(made, choice)
 
     def _try(self, codes: Code) -> tuple[Tried, list[Tensor]]:
         """Run the module on m codes per image, image by image; the distances, and the terms that they sum."""

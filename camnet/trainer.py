@@ -4,6 +4,7 @@ The search runs without gradient; the codes that it finds serve one gradient ste
 draws is a function of (seed, step), and everything that it changes lies in `Trainer.parts`.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -17,8 +18,9 @@ from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
 from camnet.fit import require_unseen
 from camnet.generator import Generator
-from camnet.imle import imle_loss, pyramid, search
+from camnet.imle import Found, imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
+from camnet.prior import Lesson, Prior
 from camnet.start import Start
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
@@ -74,7 +76,8 @@ class Trainer:
             Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
         )
         self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
-        self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
+        learner = self.generator.priors if config.only_prior else self.generator
+        self.descent = Descent(learner, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)
         self.averaged.prepare(precision)
@@ -118,24 +121,39 @@ class Trainer:
         tasks = config.generator.tasks
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
         targets = pyramid(x, config.generator.resolutions)
-        codes = self.search(degraded, targets, random)
+        found = self.search(degraded, targets, random)
+        if config.only_prior:
+            yield from self.study(found.lessons, step, progress)
+            return
+        codes = found.codes
         order = torch.arange(len(x), device=self.device)
         fresh = torch.ones(len(x), dtype=torch.bool, device=self.device)
-        found = torch.zeros(len(x), device=self.device)
+        first = torch.zeros(len(x), device=self.device)
         taken = 0
         for turn in range(config.reuse):
             if turn:
                 order = torch.randperm(len(x), generator=random, device=self.device)
-                codes, fresh = self.search_again(codes, found, degraded, targets, random)
-            seen = torch.empty_like(found)
+                codes, fresh = self.search_again(codes, first, degraded, targets, random)
+            seen = torch.empty_like(first)
             for rows in order.split(config.batch):
                 losses = self.losses(rows, degraded, targets, codes)
-                norm = self.descent.step(losses.mean(), one_cycle(progress))
+                surprise = self.surprise(rows, found.lessons)
+                norm = self.descent.step(losses.mean() + surprise, one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
-                yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
-            found = torch.where(fresh, seen, found)
+                yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm, **gain(surprise, found.lessons)}
+            first = torch.where(fresh, seen, first)
+
+    def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
+        """Learn the priors alone, from all images of a round as many times as their codes would have been used."""
+        config = self.config
+        parts = torch.arange(config.batch * config.group, device=self.device).split(config.batch)
+        for taken, rows in enumerate(parts * config.reuse):
+            surprise = self.surprise(rows, lessons)
+            norm = self.descent.step(surprise, one_cycle(progress))
+            self.average(step + taken)
+            yield {"camnet/grad_norm": norm, **gain(surprise, lessons)}
 
     def batch(self, random: torch.Generator) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"] | None]:
         """Draw the images of a round, with their maps of classes where there are any."""
@@ -157,10 +175,24 @@ class Trainer:
         some = [t[rows] for t in targets]
         return imle_loss(self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes])
 
-    def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> list[Code]:
+    def surprise(self, rows: Int[Tensor, " b"], lessons: list[Lesson]) -> Float[Tensor, ""]:
+        """Cross-entropy of the learned priors' guesses at what the search chose for the images at the given rows.
+
+        Its gradient reaches the priors alone: the search keeps none.
+        """
+        total = torch.zeros((), device=self.device)
+        for prior, lesson in zip(self.generator.priors, lessons, strict=True):
+            assert isinstance(prior, Prior)
+            total = total + prior.loss(lesson.select(rows)).mean()
+        return total
+
+    def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> Found:
         """The best code of every module for each image."""
-        config = self.config
-        return search(self.generator, self.distance, degraded, targets, config.candidates, random, config.reject)
+        config, candidates = self.config, self.config.candidates
+        if config.only_prior:  # it asks nothing of the other modules
+            studied = len(config.generator.prior)
+            candidates = candidates[:studied] + (1,) * (len(candidates) - studied)
+        return search(self.generator, self.distance, degraded, targets, candidates, random, config.reject)
 
     def search_again(
         self,
@@ -193,7 +225,7 @@ class Trainer:
         with torch.no_grad():
             now = torch.cat([self.losses(rows, degraded, targets, codes) for rows in every.split(self.config.batch)])
         rows = (now / found).topk(count, largest=False).indices
-        better = self.search(degraded.select(rows), [t[rows] for t in targets], random)
+        better = self.search(degraded.select(rows), [t[rows] for t in targets], random).codes
         mixed = [
             Code(old.style.index_copy(0, rows, new.style), old.noise.index_copy(0, rows, new.noise))
             for old, new in zip(codes, better, strict=True)
@@ -209,6 +241,12 @@ class Trainer:
         """
         decay = min(self.config.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - decay)
+
+
+def gain(surprise: Float[Tensor, ""], lessons: list[Lesson]) -> dict[str, Tensor | float]:
+    """For the curves: by how many nats priors guess better than chance, summed over modules; nothing without priors."""
+    chance = sum(math.log(lesson.features.shape[1]) for lesson in lessons)
+    return {"camnet/prior_gain": chance - surprise.detach()} if lessons else {}
 
 
 def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> str:

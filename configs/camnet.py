@@ -41,6 +41,9 @@ class GeneratorConfig:
     (once per image, however many codes are tried)."""
     norm: bool = True
     """Whether blocks begin with GroupNorm. Without it they take two thirds of the time on a CPU."""
+    prior: tuple[int, ...] = ()
+    """Learned prior: how many codes the first modules draw, to choose one of them as the search would; one entry for
+    each module that has a prior. Empty: whatever is drawn is taken."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -79,6 +82,7 @@ class GeneratorConfig:
                     f"--generator.regions: each must divide its module's side in patches; {regions} does not divide "
                     f"{resolution // self.patch}"
                 )
+        self._check_prior()
         self._check_widths()
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
@@ -87,6 +91,15 @@ class GeneratorConfig:
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
         require_range("generator.factors", self.factors, 1, 5)
         require_range("generator.layout-classes", self.layout_classes, 2, 255)
+
+    def _check_prior(self) -> None:
+        """Refuse a choice among less than two codes, and for modules that there are not."""
+        if len(self.prior) > len(self.resolutions):
+            raise ValueError(
+                f"--generator.prior needs at most one count per module: {len(self.resolutions)}, got {len(self.prior)}"
+            )
+        for count in self.prior:
+            require_range("generator.prior", count, 2, 1e5)
 
     def _check_widths(self) -> None:
         """Refuse modules without channels, and channels that do not make GroupNorm's 8 groups."""
@@ -136,6 +149,8 @@ class CamnetConfig:
     reject: float = 0.0
     """RS-IMLE: leave out candidates that are nearer to the truth than this share of the median distance of the image's
     candidates, again at every module. 0: take the nearest. In [0, 1]."""
+    only_prior: bool = False
+    """Leave the network as --start has it and learn only its prior (--generator.prior): minutes, not hours."""
     grids: tuple[int, ...] = (4,)
     """Grids of the training masks, drawn image by image; each divides the last."""
     pure: float = 0.0
@@ -206,6 +221,7 @@ class CamnetConfig:
                 f"--generator.factors {self.generator.factors} means downsampling by up to "
                 f"{2 ** (self.generator.factors - 1)}, which does not divide --data.size {self.data.size}"
             )
+        self._check_prior()
         if self.adaptive and self.reuse < 2:
             raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
         if ("lpips" in self.features) != (self.lpips != Path()):
@@ -229,6 +245,16 @@ class CamnetConfig:
         require_range("picture-every", self.picture_every, 1, 1e9)
         require_range("measured", self.measured, 1, 1e9)
         require_range("max-minutes", self.max_minutes, 0, 1e6)
+
+    def _check_prior(self) -> None:
+        """Refuse a prior that would have nothing to learn from, and a training of nothing."""
+        if min(self.candidates[: len(self.generator.prior)], default=2) < 2:
+            raise ValueError(
+                "--generator.prior learns what the search chooses: the modules that have one need --candidates 2 or "
+                f"more, got {self.candidates}; or give --generator.prior without any number"
+            )
+        if self.only_prior and not (self.start and self.generator.prior):
+            raise ValueError("--only-prior True needs weights, --start, and a prior to learn, --generator.prior")
 
     def _for_another_size(self) -> str:
         """What to change where the modules do not end at the size of the images."""

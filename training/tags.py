@@ -33,6 +33,7 @@ CAMNET = frozenset(
         "camnet/best_distance",
         "camnet/mean_distance",
         "camnet/diversity",
+        "camnet/prior_gain",
         "samples/mix",
         "samples/decompression",
         "samples/layout",

@@ -47,7 +47,7 @@ def draws(generator, n, candidates, seed):
 def test_the_search_finds_what_a_slow_loop_finds(generator, candidates):
     n, seed = 4, 11
     distance, corrupted, targets = problem(n)
-    found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(seed))
+    found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(seed)).codes
     drawn = draws(generator, n, candidates, seed)
     chosen = set()
     for i in range(n):
@@ -74,7 +74,7 @@ def test_by_region_it_finds_what_a_slow_loop_finds():
     torch.manual_seed(0)
     generator = Generator(replace(CONFIG, regions=(1, 1, regions)))
     distance, corrupted, targets = problem(n)
-    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(seed))
+    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(seed)).codes
     drawn = draws(generator, n, (1, 1, m), seed)
     taken = 0
     for i in range(n):
@@ -116,7 +116,7 @@ def test_a_patchwork_is_left_out_where_it_is_nearer_than_allowed():
 
     def found(reject):
         random = torch.Generator().manual_seed(4)
-        return distances(search(generator, distance, corrupted, targets, (1, 1, m), random, reject)[2])
+        return distances(search(generator, distance, corrupted, targets, (1, 1, m), random, reject).codes[2])
 
     whole = torch.stack([distances(drawn[2].select(torch.arange(n) * m + j)) for j in range(m)], dim=1)
     patched, middle = found(0.0), whole.median(dim=1).values
@@ -139,7 +139,9 @@ def test_what_is_left_out_does_not_depend_on_the_units_of_the_distance(generator
     winners = {
         (name, reject): search(
             generator, measure, corrupted, targets, (6, 4, 4), torch.Generator().manual_seed(4), reject
-        )[0].style
+        )
+        .codes[0]
+        .style
         for name, measure in (("plain", distance), ("scaled", Scaled(images(8), 1.0)))
         for reject in (0.0, 0.99)
     }
@@ -175,7 +177,7 @@ def test_a_search_by_region_gains_more_than_one_of_wholes():
     torch.manual_seed(0)
     generator = Generator(replace(CONFIG, regions=(1, 1, 4)))
     drawn = draws(generator, n, (1, 1, m), 4)
-    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(4))
+    found = search(generator, distance, corrupted, targets, (1, 1, m), torch.Generator().manual_seed(4)).codes
 
     def distances(code):
         with torch.no_grad():
@@ -188,7 +190,7 @@ def test_a_search_by_region_gains_more_than_one_of_wholes():
 
 def test_one_candidate_each_returns_the_codes_drawn(generator):
     distance, corrupted, targets = problem(5)
-    found = search(generator, distance, corrupted, targets, (1, 1, 1), torch.Generator().manual_seed(4))
+    found = search(generator, distance, corrupted, targets, (1, 1, 1), torch.Generator().manual_seed(4)).codes
     for code, drawn in zip(found, draws(generator, 5, (1, 1, 1), 4), strict=True):
         assert torch.equal(code.style, drawn.style)
         assert torch.equal(code.noise, drawn.noise)
@@ -206,7 +208,7 @@ def test_a_search_is_nearer_than_chance(generator):
     distance, corrupted, targets = problem(16)
 
     def loss(candidates):
-        found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(4))
+        found = search(generator, distance, corrupted, targets, candidates, torch.Generator().manual_seed(4)).codes
         with torch.no_grad():
             return imle_loss(generator, distance, corrupted, targets, found)
 
@@ -229,13 +231,13 @@ def test_training_lowers_the_loss(generator):
     descent = Descent(generator, 3e-3, clip=1.0)
 
     def level():
-        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(99))
+        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(99)).codes
         with torch.no_grad():
             return imle_loss(generator, distance, corrupted, targets, codes).mean().item()
 
     start = level()
     for step in range(30):
-        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(step))
+        codes = search(generator, distance, corrupted, targets, (4, 2, 2), torch.Generator().manual_seed(step)).codes
         descent.step(imle_loss(generator, distance, corrupted, targets, codes).mean())
     assert level() < 0.8 * start
     assert descent.skipped == 0

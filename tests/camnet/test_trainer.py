@@ -85,7 +85,7 @@ def test_adaptive_takes_those_it_is_given():
     x, _ = t.batch(random)
     degraded = t.tasks.draw("mix", x, random)
     targets = imle.pyramid(x, SMALL.resolutions)
-    codes = t.search(degraded, targets, random)
+    codes = t.search(degraded, targets, random).codes
     with torch.no_grad():
         now = t.losses(torch.arange(8), degraded, targets, codes)
     fallen = torch.tensor([1.0, 0.2, 0.9, 0.8, 0.1, 0.3, 0.95, 0.25])
@@ -118,11 +118,11 @@ def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
     random = torch.Generator().manual_seed(0)
     x, _ = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
-    whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    whole = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
     assert imle.images_at_once(t.generator, 2, 2) > len(degraded)
     monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
     assert imle.images_at_once(t.generator, 2, 2) == 1 < imle.images_at_once(t.generator, 0, 4) < len(degraded)
-    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
     for a, b in zip(whole, pieces, strict=True):
         assert torch.equal(a.style, b.style)
         assert torch.equal(a.noise, b.noise)
@@ -133,9 +133,9 @@ def test_pieces_of_a_search_by_region_find_the_same(monkeypatch):
     random = torch.Generator().manual_seed(0)
     x, _ = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
-    whole = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    whole = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
     monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
-    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5))
+    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
     for a, b in zip(whole, pieces, strict=True):
         assert torch.equal(a.style, b.style)
         assert torch.equal(a.noise, b.noise)
