@@ -206,8 +206,7 @@ class Generator(nn.Module):
     def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
         """Draw a code from the learned prior of a module: one of the candidates, region by region."""
         tried = self.refine(level, entered, candidates.codes())
-        with self._autocast():
-            return candidates.drawn(self.priors[level](tried.features))
+        return candidates.drawn(self.priors[level](tried.features))
 
     def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.

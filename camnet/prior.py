@@ -55,10 +55,10 @@ class Prior(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Float[Tensor, "n c r r"]) -> Float[Tensor, "n g g"]:
-        """Score what a module made of n candidates."""
-        h = F.silu(self.look(F.silu(features))).movedim(1, -1)
+        """Score what a module made of n candidates; in float32 whatever type they have, since it is little work."""
+        h = F.silu(self.look(F.silu(features.float()))).movedim(1, -1)
         h = F.silu(self.mix(h)).movedim(-1, 1)
-        return self.head(F.adaptive_avg_pool2d(h, self.regions).movedim(1, -1)).squeeze(-1).float()
+        return self.head(F.adaptive_avg_pool2d(h, self.regions).movedim(1, -1)).squeeze(-1)
 
     def loss(self, lesson: Lesson) -> Float[Tensor, " n"]:
         """Cross-entropy, in nats, of guessing the nearest of the m candidates; mean of the regions."""
