@@ -102,7 +102,7 @@ def card_of(trainer: Trainer, run: Run, argv: list[str], provenance: dict[str, A
         "grids": config.grids,
         "unlabeled": config.unlabeled,
         "layouts": config.layouts,
-        "palette": trainer.palette.colors.tolist() if trainer.palette else None,
+        "palette": trainer.tasks.palette.colors.tolist() if trainer.tasks.palette else None,
         "command": command_of("camnet.train", argv),
         "settings": {name: value for name, value in asdict(config).items() if name not in apart},
         "before": trainer.origin.before,

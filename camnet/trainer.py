@@ -32,7 +32,18 @@ from training.ranks import Ranks
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
-KEPT = ("command", "settings", "steps", "seconds", "distance", "file_sha256", "data", "class_names", "before")
+KEPT = (
+    "command",
+    "settings",
+    "steps",
+    "seconds",
+    "distance",
+    "file_sha256",
+    "data",
+    "class_names",
+    "palette",
+    "before",
+)
 """What a card keeps of the card of the weights that the training began with."""
 
 
@@ -72,10 +83,8 @@ class Trainer:
             config.texture_weight,
         )
         fits = "layout" in config.generator.tasks and images.layouts is None
-        self.palette = (
-            Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
-        )
-        self.tasks = Tasks(config.generator, config.grids, config.pure, self.palette)
+        palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
+        self.tasks = Tasks(config.generator, config.grids, config.pure, palette)
         learner = self.generator.priors if config.only_prior else self.generator
         self.descent = Descent(learner, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
         precision = torch.bfloat16 if config.amp else torch.float32
@@ -96,9 +105,15 @@ class Trainer:
         Raises:
             UsageError: If the weights cannot be used, or have seen what the split of these images holds out.
         """
+        if self.config.start and not self.origin.before:
+            self._take_up(resumed)
+        colors = self.origin.before.get("palette") or []
+        if self.tasks.palette is not None and len(colors) == len(self.tasks.palette):
+            self.tasks.palette = Palette(torch.tensor(colors, device=self.device))  # the classes that the weights know
+
+    def _take_up(self, resumed: bool) -> None:
+        """Read the weights of --start and their card; a resumed training needs only the card."""
         config = self.config
-        if not config.start or self.origin.before:
-            return
         first = frozen.load(config.start, self.device, flag="--start")
         require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
         if not resumed:

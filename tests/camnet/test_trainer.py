@@ -184,7 +184,7 @@ def test_maps_are_drawn_and_mirrored_with_their_images(monkeypatch):
     layout = replace(SMALL, tasks=("layout",), layout_classes=255)
     config = CamnetConfig(batch=32, group=2, candidates=(4, 2, 2), generator=layout, flip=True)
     t = Trainer(config, images, torch.device("cpu"))
-    assert t.palette is None
+    assert t.tasks.palette is None
     x, maps = t.batch(torch.Generator().manual_seed(0))
     assert torch.equal(maps, (x[:, 0] * 255).round().to(torch.uint8))
     seen = []
@@ -213,7 +213,8 @@ def test_a_training_begins_with_the_weights_that_fit(tmp_path, capsys):
 def given(tmp_path, **card):
     """Weights to begin with, and their path."""
     path = tmp_path / "donor.safetensors"
-    frozen.save(Generator(SMALL), path, {"generator": asdict(SMALL), **card})
+    config = card.pop("generator", SMALL)
+    frozen.save(Generator(config), path, {"generator": asdict(config), **card})
     return str(path)
 
 
@@ -235,10 +236,23 @@ def test_a_start_that_has_seen_held_out_images_is_refused(tmp_path, card, capsys
 
 def test_a_card_keeps_what_the_weights_before_were_trained_on(tmp_path):
     before = {"data": {"name": "cifar10", "seed": 3}, "before": {"steps": 7}}
-    kept = {"data": {"name": "digits", "seed": 0}, "class_names": ["0", "1"], "before": before}
-    begun = trainer(start=given(tmp_path, **kept, palette=None)).origin.before
+    kept = {"data": {"name": "digits", "seed": 0}, "class_names": ["0", "1"], "palette": None, "before": before}
+    begun = trainer(start=given(tmp_path, **kept, grids=[4])).origin.before
     assert begun.pop("file_sha256")
     assert begun == kept
+
+
+def test_classes_of_color_keep_their_meaning_from_one_training_to_the_next(tmp_path):
+    layout = replace(SMALL, tasks=("mix", "layout"), layout_classes=3)
+    own = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]]
+    for colors, is_kept in ((own, True), (own[:2], False), (None, False)):
+        start = given(tmp_path, generator=layout, palette=colors)
+        t = trainer(start=start, generator=layout)
+        assert torch.allclose(t.tasks.palette.colors, torch.tensor(own)) == is_kept
+        resumed = trainer(generator=layout)
+        resumed.origin.before = t.origin.before  # as a checkpoint keeps it
+        resumed.begin(resumed=True)
+        assert torch.equal(resumed.tasks.palette.colors, t.tasks.palette.colors)
 
 
 def test_a_resumed_training_takes_no_weights_and_reads_their_card_only_if_it_must(tmp_path):
@@ -263,3 +277,30 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     other = replace(SMALL, widths=(16, 16, 16), global_code=5, spatial_code=0)
     with pytest.raises(UsageError, match=r"only \d+ of this generator's \d+ tensors"):
         trainer(start=str(tmp_path / "donor.safetensors"), generator=other)
+
+
+def test_only_the_prior_learns_where_that_is_asked_for(tmp_path):
+    small = replace(SMALL, prior=(4,))
+    settings = {"start": given(tmp_path), "generator": small, "only_prior": True, "reuse": 2}
+    t, seen = trainer(**settings), []
+    before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
+    search_all, trainer_module = search, "camnet.trainer.search"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, lambda *all_of: seen.append(all_of[4]) or search_all(*all_of))
+        figures = [values for step in (0, 4, 8) for values in t.round(step, 0.3)]
+    assert seen == [(4, 1, 1)] * 3  # no candidates where nothing is learned
+    assert len(figures) == 3 * t.config.stride
+    assert figures[0]["camnet/prior_gain"].item() == pytest.approx(0, abs=1e-5)
+    for weights in (t.generator.state_dict(), t.averaged.state_dict()):
+        changed = {name.split(".")[0] for name, value in weights.items() if not torch.equal(value, before[name])}
+        assert changed == {"priors"}
+
+
+def test_a_prior_is_learned_beside_the_network():
+    t = trainer(generator=replace(SMALL, prior=(4, 2)))
+    before = {name: value.clone() for name, value in t.generator.state_dict().items()}
+    figures = list(t.round(0, 0.3))
+    assert all("camnet/prior_gain" in values and "camnet/loss" in values for values in figures)
+    changed = {name.split(".")[0] for name, value in t.generator.state_dict().items() if (value != before[name]).any()}
+    assert changed >= {"levels", "priors"}
+    assert "camnet/prior_gain" not in next(trainer().round(0, 0.3))
