@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -47,35 +46,25 @@ class Code(Rows):
 
 @dataclass(frozen=True)
 class Candidates(Rows):
-    """m codes of one module, among which a learned prior is to choose, and the luck that decides between equals.
+    """A code whose style is yet to be chosen by a learned prior, from m of them, and the luck that decides.
 
     Attributes:
-        style: As in `Code`.
+        styles: As in `Code`, m for each.
         noise: As in `Code`.
         luck: Standard Gumbel: the largest of score + luck is a draw in proportion to exp(score).
     """
 
-    style: Float[Tensor, "n m zg g g"]
-    noise: Float[Tensor, "n m zs _ _"]
+    styles: Float[Tensor, "n m zg g g"]
+    noise: Float[Tensor, "n zs _ _"]
     luck: Float[Tensor, "n m g g"]
 
     def __len__(self) -> int:
-        return len(self.style)
+        return len(self.noise)
 
-    @staticmethod
-    def of(codes: Code, m: int, generator: torch.Generator) -> "Candidates":
-        """Take codes as m candidates for each of n images, image by image, and draw their luck."""
-        style, noise = codes.style.unflatten(0, (-1, m)), codes.noise.unflatten(0, (-1, m))
-        waiting = torch.empty(len(style), m, *style.shape[-2:], device=style.device).exponential_(generator=generator)
-        return Candidates(style, noise, -waiting.log())
-
-    def codes(self) -> Code:
-        """All of them, image by image."""
-        return Code(self.style.flatten(0, 1), self.noise.flatten(0, 1))
-
-    def drawn(self, scores: Float[Tensor, "nm g g"]) -> Code:
+    def drawn(self, scores: Float[Tensor, "n m g g"]) -> Code:
         """One code for each image, in proportion to the exponential of the scores, region by region."""
-        return self.codes().patchwork((scores.view_as(self.luck) + self.luck).argmax(dim=1))
+        choice = (scores + self.luck).argmax(dim=1)[:, None, None].expand(-1, -1, *self.styles.shape[2:])
+        return Code(self.styles.gather(1, choice).squeeze(1), self.noise)
 
 
 @dataclass(frozen=True)

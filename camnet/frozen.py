@@ -92,12 +92,8 @@ class FrozenGenerator(Decorruptor):
         """
         parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
 
-        def replaced(code: Code | Candidates) -> Code | Candidates:
-            if code.style.shape[-1] > 1:
-                return code
-            return Code(next(parts), code.noise if isinstance(code, Code) else code.noise[:, 0])
-
-        return [replaced(code) for code in codes]
+        whole = [self._generator.config.regions_of(level) == 1 for level in range(len(codes))]
+        return [Code(next(parts), code.noise) if one else code for code, one in zip(codes, whole, strict=True)]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

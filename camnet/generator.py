@@ -135,7 +135,7 @@ class Generator(nn.Module):
         self.levels = nn.ModuleList(CascadeModule(config, k) for k in range(len(config.resolutions)))
         if config.context:
             self.context = Context(config)
-        self.priors = nn.ModuleList(Prior(config.widths[k], config.regions_of(k)) for k in range(len(config.prior)))
+        self.priors = nn.ModuleList(Prior(width, config.global_code) for width in config.widths[: len(config.prior)])
         self.precision = torch.float32
         """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
@@ -166,9 +166,8 @@ class Generator(nn.Module):
 
     def codes(self, n: int, generator: torch.Generator) -> list[Code | Candidates]:
         """Draw n codes for every module, coarse to fine; candidates where a prior chooses once it sees the image."""
-        prior = self.config.prior
-        candidates = [Candidates.of(self.draw(n * m, k, generator), m, generator) for k, m in enumerate(prior)]
-        return [*candidates, *(self.draw(n, level, generator) for level in range(len(prior), len(self.levels)))]
+        undecided = [self._candidates(n, level, m, generator) for level, m in enumerate(self.config.prior)]
+        return [*undecided, *(self.draw(n, level, generator) for level in range(len(undecided), len(self.levels)))]
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
         """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
@@ -204,9 +203,8 @@ class Generator(nn.Module):
             return self._module(level).refine(entered, codes)
 
     def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
-        """Draw a code from the learned prior of a module: one of the candidates, region by region."""
-        tried = self.refine(level, entered, candidates.codes())
-        return candidates.drawn(self.priors[level](tried.features))
+        """Draw from the learned prior of a module: one of the candidates' styles, region by region."""
+        return candidates.drawn(self.priors[level](entered.features, candidates.styles))
 
     def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.
@@ -236,6 +234,12 @@ class Generator(nn.Module):
     def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Put back what is known, of m restorations of each degraded image, given image by image."""
         return each(degraded, len(restored) // len(degraded)).make_consistent(restored)
+
+    def _candidates(self, n: int, level: int, m: int, generator: torch.Generator) -> Candidates:
+        """Draw n codes of a module, with m styles each."""
+        code, styles = self.draw(n, level, generator), self.draw(n * m, level, generator).style.unflatten(0, (n, m))
+        waiting = torch.empty_like(styles[:, :, 0]).exponential_(generator=generator)
+        return Candidates(styles, code.noise, -waiting.log())
 
     def _module(self, level: int) -> CascadeModule:
         module = self.levels[level]

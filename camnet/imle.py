@@ -81,7 +81,7 @@ def search(
                 part = _Search(generator, distance, level, entered, known, near)
                 winner, lesson = part.nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject)
                 found.append(winner)
-                if level < len(generator.priors):  # what the others made is not kept: it would fill the memory
+                if level < len(generator.priors):  # what entered the others need not be kept
                     lessons.append(lesson)
             best = Rows.joined(found)
             codes, stage = best.codes, best.stage
@@ -128,14 +128,14 @@ class _Search:
         of_image = tried.distances.unflatten(0, (images, -1))
         m = of_image.shape[1]
         bound = reject * of_image.median(dim=1).values  # of two the smaller, so that none of two is left out
-        winner, made = nearest(of_image, bound), tried.stage.features.unflatten(0, (images, m))
+        winner, styles = nearest(of_image, bound), codes.style.unflatten(0, (images, m))
         best = tried.select(winner + m * torch.arange(images, device=of_image.device))
         if regions == 1:
-            return best, Lesson(made, winner[:, None, None])
+            return best, Lesson(self.entered.features, styles, winner[:, None, None])
         choice = by_region(terms, regions).unflatten(0, (images, -1)).argmin(dim=1)
         patchwork, _ = self._try(codes.patchwork(choice))
         is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= bound)
-        return Rows.where(is_nearer, patchwork, best), Lesson(made, choice)
+        return Rows.where(is_nearer, patchwork, best), Lesson(self.entered.features, styles, choice)
 
     def _try(self, codes: Code) -> tuple[Tried, list[Tensor]]:
         """Run the module on m codes per image, image by image; the distances, and the terms that they sum."""

@@ -260,7 +260,7 @@ class Trainer:
 
 def gain(surprise: Float[Tensor, ""], lessons: list[Lesson]) -> dict[str, Tensor | float]:
     """For the curves: by how many nats priors guess better than chance, summed over modules; nothing without priors."""
-    chance = sum(math.log(lesson.features.shape[1]) for lesson in lessons)
+    chance = sum(math.log(lesson.styles.shape[1]) for lesson in lessons)
     return {"camnet/prior_gain": chance - surprise.detach()} if lessons else {}
 
 
