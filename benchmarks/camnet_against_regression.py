@@ -49,6 +49,11 @@ def main() -> None:
     own += ["--data.root", options.data_root] if options.data_root else []
     own += ["--start", options.start] if options.start else []
     config = read(CamnetConfig, own, prog="camnet.train", description="")
+    if config.only_prior:
+        raise SystemExit(
+            f"{weights}: its last training left the network alone and learned a prior, which regression has none of. "
+            f"Give the weights that it began with, {config.start}"
+        )
     require_start(config.start, card, asserted=bool(options.start))
     lengths = {
         "steps": ["--steps", str(card["steps"]), "--max-minutes", "0"],
@@ -58,7 +63,7 @@ def main() -> None:
     for name, length in lengths.items():
         controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")
         if options.only in (None, name):
-            ones = ["--candidates", *("1" for _ in config.candidates)]
+            ones = ["--candidates", *("1" for _ in config.candidates), "--generator.prior"]
             train_once([*own, *length, *ones, "--out", str(controls[name])], controls[name])
             distance = json.loads(controls[name].with_suffix(".json").read_text())["distance"]
             if distance != card["distance"]:

@@ -44,7 +44,8 @@ class FrozenGenerator(Decorruptor):
 
     - Equal weights, images, codes and batch give equal results, bit for bit.
     - The other images of the batch, and how many codes an image has, change nothing by more than 1e-5 (measured 9e-7).
-    - bfloat16 stays within 0.05 of float32, RMS 0.003 (measured 0.016 and 0.0012); what was kept is as exact.
+    - bfloat16 stays within 0.05 of float32, RMS 0.003 (measured 0.016 and 0.0012); what was kept is as exact. That is for
+      codes that are settled: a learned prior may choose another style where two are as good (PRIORSHARE).
 
     Attributes:
         card: What the weights are: settings, training command, hash, hardware, time, figures.

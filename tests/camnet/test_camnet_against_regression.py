@@ -31,12 +31,21 @@ def test_a_control_is_trained_by_the_command_of_the_card(weights, monkeypatch, t
     control = asked(monkeypatch, *given)
     assert control[: len(command)] == command
     assert control[len(command) :] == [
-        *("--steps", "12", "--max-minutes", "0", "--candidates", "1", "1", "1"),
+        *("--steps", "12", "--max-minutes", "0", "--candidates", "1", "1", "1", "--generator.prior"),
         *("--out", str(Path("runs/made_m1_steps.safetensors"))),
     ]
     Path("runs").rmdir()
     moved = asked(monkeypatch, *given, "--data-root", "elsewhere")
     assert moved[len(command) : len(command) + 2] == ["--data.root", "elsewhere"]
+
+
+def test_where_only_a_prior_was_learned_the_weights_before_are_asked_for(weights, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command = "--start before.safetensors --only-prior True --generator.prior 8"
+    card = {"command": f"python -m camnet.train {command}", "steps": 12, "seconds": 3.0}
+    monkeypatch.setattr(sys, "argv", ["camnet_against_regression.py", "--generator", weights("made", card=card)])
+    with pytest.raises(SystemExit, match=r"learned a prior, .* the weights that it began with, before\.safetensors"):
+        benchmark.main()
 
 
 @pytest.mark.parametrize("card", [{}, {"before": None}, {"before": {"command": "of old"}}])
