@@ -85,8 +85,7 @@ class Trainer:
         fits = "layout" in config.generator.tasks and images.layouts is None
         palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
         self.tasks = Tasks(config.generator, config.grids, config.pure, palette)
-        learner = self.generator.priors if config.only_prior else self.generator
-        self.descent = Descent(learner, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
+        self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)
         self.averaged.prepare(precision)
@@ -161,7 +160,10 @@ class Trainer:
             first = torch.where(fresh, seen, first)
 
     def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
-        """Learn the priors alone, from all images of a round as many times as their codes would have been used."""
+        """Learn the priors alone, from all images of a round as many times as their codes would have been used.
+
+        The rest of the network has no gradient, and what has none is not stepped (nor does its weight decay).
+        """
         config = self.config
         parts = torch.arange(config.batch * config.group, device=self.device).split(config.batch)
         for taken, rows in enumerate(parts * config.reuse):
