@@ -63,6 +63,9 @@ def test_an_untaught_prior_leaves_the_standard_normal(generator):
     codes, given = generator.codes(3000, seeded(3)), degraded(3000)
     assert [type(code) for code in codes] == [Candidates, Candidates, Code]
     assert [code.styles.shape[1] for code in codes[:2]] == [6, 3]
+    for code in codes[:2]:  # Gumbel, or the chances would not be those of the scores
+        assert code.luck.mean() == pytest.approx(0.5772, abs=0.03)
+        assert code.luck.std() == pytest.approx(math.pi / 6**0.5, abs=0.03)
     with torch.no_grad():
         entered = generator.enter(0, generator.conditions(given)[0], generator.start(given))
         style = generator.preferred(0, entered, codes[0]).style
