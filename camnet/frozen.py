@@ -93,7 +93,6 @@ class FrozenGenerator(Decorruptor):
         Where a prior was to choose, the proposal is the choice.
         """
         parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
-
         whole = [self._generator.config.regions_of(level) == 1 for level in range(len(codes))]
         return [Code(next(parts), code.noise) if one else code for code, one in zip(codes, whole, strict=True)]
 

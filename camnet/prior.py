@@ -26,7 +26,7 @@ class Lesson(Rows):
     """What the search chose at one module, for n images with m candidates each.
 
     Attributes:
-        seen: The features that entered the module, which no code had entered.
+        seen: The features that entered the module, before its own code.
         styles: The candidates.
         choice: Which of them is the nearest to the truth, in each of g x g regions.
     """
