@@ -238,8 +238,8 @@ class Generator(nn.Module):
     def _candidates(self, n: int, level: int, m: int, generator: torch.Generator) -> Candidates:
         """Draw n codes of a module, with m styles each."""
         code, styles = self.draw(n, level, generator), self.draw(n * m, level, generator).style.unflatten(0, (n, m))
-        waiting = torch.empty_like(styles[:, :, 0]).exponential_(generator=generator)
-        return Candidates(styles, code.noise, -waiting.log())
+        chance = torch.rand(styles[:, :, 0].shape, generator=generator, device=styles.device)
+        return Candidates(styles, code.noise, -(-chance.log()).log())
 
     def _module(self, level: int) -> CascadeModule:
         module = self.levels[level]

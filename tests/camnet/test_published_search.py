@@ -34,7 +34,7 @@ def drawn(generator, n, counts):
 def test_both_searches_find_the_same_codes(config, counts):
     generator, distance, degraded, targets = problem(config)
     candidates = drawn(generator, 3, counts)
-    ours = imle.search(generator, distance, degraded, targets, counts, torch.Generator().manual_seed(7))
+    ours = imle.search(generator, distance, degraded, targets, counts, torch.Generator().manual_seed(7)).codes
     found = published_search.search(generator, distance, degraded, targets, candidates)
     for a, b, codes, m in zip(ours, found, candidates, counts, strict=True):
         assert torch.equal(a.style, b.style)
