@@ -116,7 +116,14 @@ class Trainer:
         first = frozen.load(config.start, self.device, flag="--start")
         require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
         if not resumed:
-            taken = take_over(first.state_dict(), self.generator, config.start)
+            weights = first.state_dict()
+            own = {name: value for name, value in self.generator.state_dict().items() if not name.startswith("priors.")}
+            if config.only_prior and any(name not in weights or weights[name].shape != own[name].shape for name in own):
+                raise UsageError(
+                    f"--only-prior True: --start {config.start} is another network, so parts of this one would stay "
+                    "untrained; train it first, without --only-prior"
+                )
+            taken = take_over(weights, self.generator, config.start)
             self.averaged.load_state_dict(self.generator.state_dict())
             if self.ranks.first:
                 print(f"--start {config.start}: {taken}")

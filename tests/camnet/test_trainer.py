@@ -279,21 +279,27 @@ def test_weights_of_another_kind_are_refused(tmp_path):
         trainer(start=str(tmp_path / "donor.safetensors"), generator=other)
 
 
-def test_only_the_prior_learns_where_that_is_asked_for(tmp_path):
+def test_only_the_prior_learns_where_that_is_asked_for(tmp_path, monkeypatch):
     small = replace(SMALL, prior=(4,))
     settings = {"start": given(tmp_path), "generator": small, "only_prior": True, "reuse": 2}
     t, seen = trainer(**settings), []
     before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
-    search_all, trainer_module = search, "camnet.trainer.search"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, lambda *all_of: seen.append(all_of[4]) or search_all(*all_of))
-        figures = [values for step in (0, 4, 8) for values in t.round(step, 0.3)]
+    monkeypatch.setattr("camnet.trainer.search", lambda *asked: seen.append(asked[4]) or search(*asked))
+    figures = [values for step in (0, 4, 8) for values in t.round(step, 0.3)]
     assert seen == [(4, 1, 1)] * 3  # no candidates where nothing is learned
     assert len(figures) == 3 * t.config.stride
     assert figures[0]["camnet/prior_gain"].item() == pytest.approx(0, abs=1e-5)
     for weights in (t.generator.state_dict(), t.averaged.state_dict()):
         changed = {name.split(".")[0] for name, value in weights.items() if not torch.equal(value, before[name])}
         assert changed == {"priors"}
+
+
+def test_a_prior_is_not_learned_of_modules_that_nobody_trained(tmp_path):
+    larger = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4, prior=(4,))
+    start = given(tmp_path, generator=replace(SMALL, resolutions=(4, 8), widths=(8, 8)))
+    trainer(start=start, generator=larger)
+    with pytest.raises(UsageError, match=r"--only-prior True: --start .* is another network"):
+        trainer(start=start, generator=larger, only_prior=True)
 
 
 def test_a_prior_is_learned_beside_the_network():
