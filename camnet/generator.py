@@ -155,6 +155,11 @@ class Generator(nn.Module):
             self.conditions = compiled(self.conditions)  # type: ignore[method-assign]
             self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
 
+    def autocast(self) -> torch.autocast:
+        """Where networks compute in the generator's precision."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
+
     def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
         """Draw n standard normal codes for one module."""
         r, device = self.config.resolutions[level] // self.config.patch, generator.device
@@ -171,14 +176,16 @@ class Generator(nn.Module):
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
         """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
-        planes = self._task_planes(degraded)
-        conditions = [condition_at(degraded, planes, r, self.config.patch) for r in self.config.resolutions]
-        conditions = [condition.to(self.precision) for condition in conditions]
+        conditions = self._told(degraded, self.config.resolutions)
         if not self.config.context:
             return conditions
-        with self._autocast():
+        with self.autocast():
             context = self.context(conditions[-1])
         return [beside([*both], layout_of(both[1])) for both in zip(conditions, context, strict=True)]
+
+    def told(self, degraded: Degraded) -> Float[Tensor, "n p r r"]:
+        """What the finest module is told of each image, but for the context."""
+        return self._told(degraded, self.config.resolutions[-1:])[0]
 
     def start(self, degraded: Degraded) -> Stage:
         """What stands in for a module before the first: no features, the kept colors as the image."""
@@ -189,17 +196,17 @@ class Generator(nn.Module):
 
     def step(self, level: int, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Run one module on n codes; `before` is the stage of the module before it (or `start`)."""
-        with self._autocast():
+        with self.autocast():
             return self.levels[level](condition, code, self._enlarged(level, before))
 
     def enter(self, level: int, condition: Tensor, before: Stage) -> Stage:
         """The share of a step that is the same under every code."""
-        with self._autocast():
+        with self.autocast():
             return self._module(level).enter(condition, self._enlarged(level, before))
 
     def refine(self, level: int, entered: Stage, codes: Code) -> Stage:
         """The rest of a step, under m codes for each of n images, given image by image; (n * m) rows out."""
-        with self._autocast():
+        with self.autocast():
             return self._module(level).refine(entered, codes)
 
     def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
@@ -246,14 +253,15 @@ class Generator(nn.Module):
         assert isinstance(module, CascadeModule)
         return module
 
-    def _autocast(self) -> torch.autocast:
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
-
     def _enlarged(self, level: int, before: Stage) -> Stage:
         """The previous stage at this module's resolution."""
         mode = "bilinear" if self.config.smooth else "nearest"
         return Stage(_double(before.features, mode), _double(before.image, mode)) if level else before
+
+    def _told(self, degraded: Degraded, resolutions: tuple[int, ...]) -> list[Float[Tensor, "n p _ _"]]:
+        """The condition planes at some resolutions."""
+        planes = self._task_planes(degraded)
+        return [condition_at(degraded, planes, r, self.config.patch).to(self.precision) for r in resolutions]
 
     def _task_planes(self, degraded: Degraded) -> Tensor:
         """The planes of the task in hand among zeros for those of the others."""

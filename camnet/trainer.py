@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from camnet import frozen
+from camnet.adversary import Adversary
 from camnet.code import Code
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
@@ -86,6 +87,8 @@ class Trainer:
         palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
         self.tasks = Tasks(config.generator, config.grids, config.pure, palette)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
+        plays = config.adversarial_weight > 0 and not config.only_prior
+        self.adversary = Adversary(config, where, self.ranks) if plays else None
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)
         self.averaged.prepare(precision)
@@ -132,6 +135,8 @@ class Trainer:
     def parts(self) -> dict[str, Stateful]:
         """Everything that a round changes, and what the training was made of."""
         changing: dict[str, Stateful] = {"generator": self.generator, "averaged": self.averaged}
+        if self.adversary:
+            changing["adversary"] = self.adversary
         return {"origin": self.origin, **changing, "descent": self.descent}
 
     def round(self, step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
@@ -159,11 +164,13 @@ class Trainer:
             for rows in order.split(config.batch):
                 losses = self.losses(rows, degraded, targets, codes)
                 surprise = self.surprise(rows, found.lessons)
-                norm = self.descent.step(losses.mean() + surprise, one_cycle(progress))
+                judgment, contest = self.judgment(rows, degraded, x, step + taken, progress)
+                norm = self.descent.step(losses.mean() + surprise + judgment, one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
-                yield {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm, **gain(surprise, found.lessons)}
+                figures = {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
+                yield figures | gain(surprise, found.lessons) | contest
             first = torch.where(fresh, seen, first)
 
     def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
@@ -209,6 +216,25 @@ class Trainer:
             assert isinstance(prior, Prior)
             total = total + prior.loss(lesson.select(rows)).mean()
         return total
+
+    def judgment(
+        self, rows: Int[Tensor, " b"], degraded: Degraded, x: Float[Tensor, "n 3 h w"], step: int, progress: float
+    ) -> tuple[Tensor | float, dict[str, Tensor | float]]:
+        """The adversary's share of the loss, with its weight, and its curves; nothing without an adversary.
+
+        It sees every second image of a batch: the discriminator and one more pass through the generator would else
+        double the time of a step.
+        """
+        config = self.config
+        if not self.adversary:
+            return 0.0, {}
+        random = generator_at(config.seed, step, self.ranks.stream("adversary"), self.device)
+        some = rows[::2]
+        loss, discriminator = self.adversary.contest(
+            self.generator, degraded.select(some), x[some], random, one_cycle(progress)
+        )
+        curves: dict[str, Tensor | float] = {"camnet/adversarial_loss": loss.detach()}
+        return config.adversarial_weight * loss, curves | {"camnet/discriminator_loss": discriminator}
 
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> Found:
         """The best code of every module for each image."""

@@ -20,6 +20,7 @@ class Descent:
         weight_decay: AdamW's.
         clip: Largest norm of a gradient.
         ranks: The processes that train the module together: all step down the mean of their gradients.
+        betas: Adam's decays of the first and second moments.
 
     Attributes:
         skipped: How many steps were left out, 0-d, on the device.
@@ -33,12 +34,15 @@ class Descent:
         weight_decay: float = 0.0,
         clip: float = 1e6,
         ranks: Ranks | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self.parameters = list(module.parameters())
         self.ranks = ranks or Ranks.single()
         self.learning_rate, self.clip = learning_rate, clip
         # fused: one kernel, and the only one that can be told on the device to leave a step out (found_inf below).
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
+        )
         self.skipped = torch.zeros((), device=self.parameters[0].device)
         self.in_a_row = torch.zeros_like(self.skipped)
 
