@@ -196,3 +196,5 @@ def test_a_training_resumes_with_its_adversary_bit_for_bit():
 def test_without_weight_or_where_only_the_prior_is_learned_there_is_no_adversary():
     assert trainer(adversarial_weight=0.0).adversary is None
     assert "adversary" not in trainer(adversarial_weight=0.0).parts()
+    prior = config(only_prior=True, start="digits", generator=replace(SMALL, prior=(4,)))
+    assert Trainer(prior, load(DataConfig(), CPU).train, CPU).adversary is None

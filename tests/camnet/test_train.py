@@ -332,7 +332,7 @@ def test_few_images_are_restored_at_once_for_the_curves(monkeypatch):
 def test_two_processes_train_one_generator(place):
     """As a user would start them; tests/training/test_ranks.py has the rest."""
     folder = place("two")
-    flags = [*TINY, "--steps", "8", "--picture-every", "100", "--generator.tasks", "mix"]
+    flags = [*TINY, "--steps", "8", "--picture-every", "100", "--generator.tasks", "mix", "--adversarial-weight", "1"]
     command = [
         sys.executable,
         "-m",
