@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from camnet.condition import condition_channels
 from configs.camnet import GeneratorConfig
-from env.resize import pooled
+from env.resize import halved
 
 STEM = 24
 """Channels at the images' own resolution."""
@@ -59,11 +59,11 @@ class Discriminator(nn.Module):
         Returns:
             One score for each place of a grid with a quarter of the condition's side; only differences mean anything.
         """
-        # Maps are averaged, never strided: strides look at some pixels more than at others, and paint grids.
-        h = pooled(_leaky(self.look(2 * x - 1)), condition.shape[-1])
+        h = _leaky(self.look(2 * x - 1))
+        h = _smaller(h) if h.shape[-1] > condition.shape[-1] else h
         h = self.enter(h) + self.known(condition)
         for down, conv in zip(self.down, self.convs, strict=True):
-            h = down(pooled(_leaky(h), h.shape[-1] // 2))
+            h = down(_smaller(_leaky(h)))
             h = h + conv(_leaky(h))
         return self.head(_leaky(h)).squeeze(1)
 
@@ -83,3 +83,14 @@ def roughness(scores: Float[Tensor, "n q q"], moved: Float[Tensor, "n q q"]) -> 
 
 def _leaky(h: Tensor) -> Tensor:
     return F.leaky_relu(h, SLOPE)
+
+
+def _smaller(h: Float[Tensor, "n c r r"]) -> Float[Tensor, "n c r2 r2"]:
+    """At half the resolution: means of overlapping neighborhoods, with weights 1 2 1 both ways.
+
+    What the generator is told comes back this way. Strides look at some pixels more than at others, and means of 2 x 2
+    pixels tell these four the same: the one painted grids, the other blocks.
+    """
+    h = F.pad(h, (1, 0, 1, 0), mode="replicate")
+    h = h[..., 1:, :] + h[..., :-1, :]
+    return halved((h[..., 1:] + h[..., :-1]) / 4)
