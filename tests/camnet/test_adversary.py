@@ -8,7 +8,7 @@ import torch
 
 from camnet import adversary as adversaries
 from camnet.adversary import PENALTY, Adversary
-from camnet.discriminator import REACH, Discriminator, pair_loss, roughness
+from camnet.discriminator import REACH, Discriminator, _smaller, pair_loss, roughness
 from camnet.generator import Generator
 from camnet.tasks import training_actions
 from camnet.trainer import Trainer
@@ -17,6 +17,7 @@ from configs.data import DataConfig
 from env.corruption import corrupt
 from env.images import load
 from training.ranks import Ranks
+from training.schedule import one_cycle
 
 SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4)
 CPU = torch.device("cpu")
@@ -77,6 +78,23 @@ def test_scores_depend_on_the_image_and_on_what_is_known_of_it(opponent, generat
     scores = opponent.discriminator(x, told)
     assert not torch.allclose(scores, opponent.discriminator(x.flip(-1), told))
     assert not torch.allclose(scores, opponent.discriminator(x, told.flip(0)))
+
+
+def test_every_image_is_judged_under_its_own_condition(opponent, generator):
+    told, x = generator.told(degraded(3)), images(6)
+    both = opponent._scores(generator, x, told)
+    assert torch.allclose(both[:3], opponent.discriminator(x[:3], told), atol=1e-6)
+    assert torch.allclose(both[3:], opponent.discriminator(x[3:], told), atol=1e-6)
+
+
+def test_maps_are_halved_so_that_every_pixel_counts_alike():
+    h = torch.arange(8.0).repeat(1, 1, 8, 1).requires_grad_()
+    half = _smaller(h)
+    assert torch.allclose(half[0, 0, :, 1:], torch.tensor([2.0, 4.0, 6.0]).expand(4, 3))
+    assert half[0, 0, 0, 0] == 0.25  # of 0, 0 and 1: the border is repeated
+    half.sum().backward()
+    inner = h.grad[0, 0, 1:-1, 1:-1]
+    assert torch.allclose(inner, torch.full_like(inner, 0.25))
 
 
 def test_a_pair_counts_by_the_difference_of_its_scores_patch_by_patch():
@@ -177,6 +195,22 @@ def test_a_round_with_an_adversary_has_its_curves_and_trains_with_its_weight():
         weights[weight] = copy_of(t.generator)
     assert not same(weights[0.0], weights[1.0])
     assert not same(weights[1.0], weights[50.0])
+
+
+def test_a_contest_is_about_half_of_a_batch_each_beside_its_own_truth(monkeypatch):
+    t, seen = trainer(reuse=2), []
+
+    def contest(generator, given, truth, random, share):
+        seen.append((given.residual(truth).max().item(), len(given), truth.clone(), random.initial_seed(), share))
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(t.adversary, "contest", contest)
+    list(t.round(0, 0.3))
+    assert all(residual < 1e-5 for residual, *_ in seen)
+    assert [n for _, n, *_ in seen] == [2, 2, 2, 2]
+    assert not torch.equal(seen[0][2], seen[1][2])
+    assert len({seed for *_, seed, _ in seen}) == 4  # other codes at every step
+    assert {share for *_, share in seen} == {one_cycle(0.3)}
 
 
 def test_a_training_resumes_with_its_adversary_bit_for_bit():
