@@ -20,8 +20,6 @@ from training.descent import Descent
 from training.ranks import Ranks
 from training.seeding import seeded
 
-PACE = 0.5
-"""The discriminator's learning rate as a share of the generator's."""
 PENALTY = 0.0125
 """Weight of `roughness`, of photographs and restorations each."""
 BETAS = (0.0, 0.99)
@@ -29,7 +27,7 @@ BETAS = (0.0, 0.99)
 
 
 class Adversary:
-    """A discriminator that learns, beside the generator, to tell its restorations from photographs."""
+    """A discriminator that learns, at the generator's step size, to tell its restorations from photographs."""
 
     def __init__(self, config: CamnetConfig, where: torch.device, ranks: Ranks) -> None:
         """Draw the discriminator.
@@ -41,7 +39,7 @@ class Adversary:
         """
         with seeded(config.seed, "discriminator"):
             self.discriminator = Discriminator(config.generator).to(where)
-        self.descent = Descent(self.discriminator, PACE * config.learning_rate, clip=1.0, ranks=ranks, betas=BETAS)
+        self.descent = Descent(self.discriminator, config.learning_rate, clip=1.0, ranks=ranks, betas=BETAS)
 
     def contest(
         self,
