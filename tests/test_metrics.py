@@ -79,7 +79,7 @@ def test_a_training_of_camnet_logs_all_that_is_announced(tmp_path, monkeypatch):
     ]
     tasks = ["--generator.tasks", "mix", "decompression", "layout", "--picture-every", "1", "--log-every", "1"]
     length = ["--steps", "2", "--group", "1", "--batch", "2", "--measured", "2"]
-    train.main([*sizes, *tasks, *length, "--device", "cpu", "--out", "w.safetensors"])
+    train.main([*sizes, *tasks, *length, "--adversarial-weight", "1", "--device", "cpu", "--out", "w.safetensors"])
     folder = tmp_path / "runs" / "camnet-w"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     pictures = {tag for tag in tags.CAMNET if tag.startswith("samples/")}
