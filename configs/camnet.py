@@ -177,7 +177,7 @@ class CamnetConfig:
     lie. Without it what cannot be known is restored as a blur; too much of it paints texture for its own sake."""
     adversarial_weight: float = 0.0
     """Weight of a discriminator, trained beside the generator, to which restorations of drawn codes should look like
-    photographs: sharp where the distance alone leaves a blur, at a price in PSNR and half as much time again a step.
+    photographs: sharp where the distance alone leaves a blur, at a price in PSNR and two thirds more time a step.
     Begin with weights that restore (--start), and slowly: --learning-rate 0.0003 --adversarial-weight 0.6 went well,
     faster ones paint patterns and colored speckles. 0: none."""
     amp: bool = False
