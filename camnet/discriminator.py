@@ -83,8 +83,8 @@ class Discriminator(nn.Module):
 def seen(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 5 h h"]:
     """Images as the discriminator sees them: lightness finely, colors coarsely, and how much fine color there is.
 
-    Were it to see which fine colors there are, the generator would paint fringes in the colors of the rainbow: what is
-    found out comes back in another hue. How much of them there is has no hue to flee to.
+    Were it to see which fine colors there are, the generator would paint fringes in the colors of the rainbow: those that
+    are found out come back in another hue. How much of them there is has no hue to flee to.
 
     Args:
         x: Images in [0, 1]; their side is a multiple of `COARSER`.
