@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camnet.degraded import Degraded
-from camnet.discriminator import REACH, Discriminator, pair_loss, roughness, seen
+from camnet.discriminator import REACH, Discriminator, pair_loss, roughness
 from camnet.generator import Generator
 from configs.camnet import CamnetConfig
 from training.descent import Descent
@@ -64,13 +64,13 @@ class Adversary:
         """
         made = generator(degraded, generator.codes(len(truth), random))[-1]
         condition = generator.told(degraded)
-        pairs = seen(torch.cat([truth, made.detach()]))
+        pairs = torch.cat([truth, made.detach()])
         noise = REACH * torch.randn(pairs.shape, generator=random, device=pairs.device)
         scores, moved = self._scores(generator, torch.cat([pairs, pairs + noise]), condition).chunk(2)
         loss = pair_loss(*scores.chunk(2))
         self.descent.step(loss + 2 * PENALTY * roughness(scores, moved), share)
         self.discriminator.requires_grad_(False)
-        real, fake = self._scores(generator, seen(torch.cat([truth, made])), condition).chunk(2)
+        real, fake = self._scores(generator, torch.cat([truth, made]), condition).chunk(2)
         self.discriminator.requires_grad_(True)
         return pair_loss(fake, real), loss.detach()
 
@@ -83,7 +83,7 @@ class Adversary:
         self.discriminator.load_state_dict(state["discriminator"])
         self.descent.load_state_dict(state["descent"])
 
-    def _scores(self, generator: Generator, planes: Tensor, condition: Tensor) -> Float[Tensor, "n q q"]:
+    def _scores(self, generator: Generator, x: Tensor, condition: Tensor) -> Float[Tensor, "n q q"]:
         """Scores of images of which several have the same conditions, in the generator's precision."""
         with generator.autocast():
-            return self.discriminator(planes, condition.repeat(len(planes) // len(condition), 1, 1, 1)).float()
+            return self.discriminator(x, condition.repeat(len(x) // len(condition), 1, 1, 1)).float()

@@ -27,16 +27,10 @@ COARSER = 4
 """How many pixels of lightness share one of color, each way."""
 CHROMA_GAIN = 4.0
 """What the colors count for beside lightness, which varies more."""
-FINE_GAIN = 8.0
-"""What the amount of fine color counts for."""
-SEEN = 5
-"""Planes that are looked at: lightness, three of color, the amount of fine color."""
 REACH = 0.05
-"""Standard deviation of the noise along which scores have to be smooth, in each of the planes."""
+"""Standard deviation of the noise along which scores have to be smooth, in pixel values."""
 SLOPE = 0.2
 """Of the leaky ReLUs."""
-EPSILON = 1e-5
-"""Added to squares of fine colors: a gray image has none, and the slope of a root is infinite there."""
 
 
 class Discriminator(nn.Module):
@@ -49,7 +43,7 @@ class Discriminator(nn.Module):
             config: Of the generator, whose conditions it is told, too.
         """
         super().__init__()
-        self.look = nn.Conv2d(SEEN, STEM, 3, padding=1)
+        self.look = nn.Conv2d(4, STEM, 3, padding=1)
         self.enter = nn.Conv2d(STEM, WIDTHS[0], 3, padding=1)
         self.known = nn.Conv2d(condition_channels(config), WIDTHS[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, padding=1) for fine, coarse in pairwise(WIDTHS))
@@ -61,17 +55,17 @@ class Discriminator(nn.Module):
                 nn.init.zeros_(conv.bias)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, planes: Float[Tensor, "n s h h"], condition: Float[Tensor, "n p r r"]) -> Float[Tensor, "n q q"]:
+    def forward(self, x: Float[Tensor, "n 3 h h"], condition: Float[Tensor, "n p r r"]) -> Float[Tensor, "n q q"]:
         """Score every patch.
 
         Args:
-            planes: The images (`seen`).
+            x: Images in [0, 1].
             condition: What the generator's finest module is told of each (`Generator.told`).
 
         Returns:
             One score for each place of a grid with a quarter of the condition's side; only differences mean anything.
         """
-        h = _leaky(self.look(planes))
+        h = _leaky(self.look(seen(x)))
         h = _smaller(h) if h.shape[-1] > condition.shape[-1] else h
         h = self.enter(h) + self.known(condition)
         for down, conv in zip(self.down, self.convs, strict=True):
@@ -80,26 +74,22 @@ class Discriminator(nn.Module):
         return self.head(_leaky(h)).squeeze(1)
 
 
-def seen(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 5 h h"]:
-    """Images as the discriminator sees them: lightness finely, colors coarsely, and how much fine color there is.
+def seen(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 4 h h"]:
+    """Images as the discriminator sees them: lightness at their resolution, colors at a quarter of it.
 
-    Were it to see which fine colors there are, the generator would paint fringes in the colors of the rainbow: those that
-    are found out come back in another hue. How much of them there is has no hue to flee to.
+    Were it to see fine colors, the generator would paint them: fringes in the colors of the rainbow at every edge that
+    it is not sure of, which move on as soon as they are found out. What is not looked at, it has no reason to paint.
 
     Args:
         x: Images in [0, 1]; their side is a multiple of `COARSER`.
 
     Returns:
-        The mean of the color channels, in [-1, 1]; the channels' differences from it, averaged over squares of
-        `COARSER` pixels and interpolated; the root mean square in these squares of what that leaves out.
+        The mean of the color channels, in [-1, 1], and the channels' differences from it, times `CHROMA_GAIN`.
     """
     lightness = x.mean(1, keepdim=True)
-    chroma = x - lightness
-    side = x.shape[-1] // COARSER
-    coarse = _interpolated(pooled(chroma, side))
-    fine = pooled((chroma - coarse).square().sum(1, keepdim=True), side)
-    amount = _interpolated((fine + EPSILON).sqrt())
-    return torch.cat([2 * lightness - 1, CHROMA_GAIN * coarse, FINE_GAIN * amount], dim=1)
+    coarse = pooled(x - lightness, x.shape[-1] // COARSER)
+    chroma = F.interpolate(coarse, scale_factor=COARSER, mode="bilinear")
+    return torch.cat([2 * lightness - 1, CHROMA_GAIN * chroma], dim=1)
 
 
 def pair_loss(better: Float[Tensor, "n q q"], worse: Float[Tensor, "n q q"]) -> Float[Tensor, ""]:
@@ -111,12 +101,8 @@ def pair_loss(better: Float[Tensor, "n q q"], worse: Float[Tensor, "n q q"]) -> 
 
 
 def roughness(scores: Float[Tensor, "n q q"], moved: Float[Tensor, "n q q"]) -> Float[Tensor, ""]:
-    """Squared slope of scores towards planes with noise of `REACH` added; its mean over noise is |∇D|² (R1, R2)."""
+    """Squared slope of scores towards images with noise of `REACH` added; its mean over noise is |∇D|² (R1, R2)."""
     return ((moved - scores) / REACH).square().mean()
-
-
-def _interpolated(planes: Tensor) -> Tensor:
-    return F.interpolate(planes, scale_factor=COARSER, mode="bilinear")
 
 
 def _leaky(h: Tensor) -> Tensor:
