@@ -9,6 +9,7 @@ Adversarial Post-Training", arXiv 2501.08316), which asks for no second derivati
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Discriminator(nn.Module):
             config: Of the generator, whose conditions it is told, too.
         """
         super().__init__()
-        self.look = nn.Conv2d(3, STEM, 3, padding=1)
+        self.look = nn.Conv2d(4, STEM, 3, padding=1)
         self.enter = nn.Conv2d(STEM, WIDTHS[0], 3, padding=1)
         self.known = nn.Conv2d(condition_channels(config), WIDTHS[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, padding=1) for fine, coarse in pairwise(WIDTHS))
@@ -59,7 +60,7 @@ class Discriminator(nn.Module):
         Returns:
             One score for each place of a grid with a quarter of the condition's side; only differences mean anything.
         """
-        h = _leaky(self.look(2 * x - 1))
+        h = _leaky(self.look(seen(x)))
         h = _smaller(h) if h.shape[-1] > condition.shape[-1] else h
         h = self.enter(h) + self.known(condition)
         for down, conv in zip(self.down, self.convs, strict=True):
@@ -94,3 +95,10 @@ def _smaller(h: Float[Tensor, "n c r r"]) -> Float[Tensor, "n c r2 r2"]:
     h = F.pad(h, (1, 0, 1, 0), mode="replicate")
     h = h[..., 1:, :] + h[..., :-1, :]
     return halved((h[..., 1:] + h[..., :-1]) / 4)
+
+
+def seen(x: Tensor) -> Tensor:
+    luma = x.mean(1, keepdim=True)
+    chroma = x - luma
+    coarse = F.interpolate(F.avg_pool2d(chroma, 4), scale_factor=4, mode="bilinear", align_corners=False)
+    return torch.cat([2 * luma - 1, 4 * coarse], 1)
