@@ -16,6 +16,7 @@ from camnet.degraded import Degraded
 from camnet.discriminator import REACH, Discriminator, pair_loss, roughness
 from camnet.generator import Generator
 from configs.camnet import CamnetConfig
+from training.checkpoint import load_into
 from training.descent import Descent
 from training.ranks import Ranks
 from training.seeding import seeded
@@ -79,8 +80,12 @@ class Adversary:
         return {"discriminator": self.discriminator.state_dict(), "descent": self.descent.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.discriminator.load_state_dict(state["discriminator"])
+        """Go on from a checkpoint.
+
+        Raises:
+            UsageError: If it holds another discriminator than this version's.
+        """
+        load_into(self.discriminator, state["discriminator"], "the checkpoint's discriminator")
         self.descent.load_state_dict(state["descent"])
 
     def _scores(self, generator: Generator, x: Tensor, condition: Tensor) -> Float[Tensor, "n q q"]:

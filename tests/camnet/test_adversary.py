@@ -14,6 +14,7 @@ from camnet.tasks import training_actions
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
+from configs.errors import UsageError
 from env.corruption import corrupt
 from env.images import load
 from training.ranks import Ranks
@@ -256,6 +257,13 @@ def test_a_training_resumes_with_its_adversary_bit_for_bit():
         list(second.round(step, 0.3))
     assert same(copy_of(whole.generator), second.generator.state_dict())
     assert same(copy_of(whole.adversary.discriminator), second.adversary.discriminator.state_dict())
+
+
+def test_a_checkpoint_with_another_discriminator_is_refused_by_name(opponent):
+    state = opponent.state_dict()
+    state["discriminator"] = {**state["discriminator"], "look.weight": torch.zeros(24, 3, 3, 3)}
+    with pytest.raises(UsageError, match=r"the checkpoint's discriminator.*look\.weight has shape"):
+        opponent.load_state_dict(state)
 
 
 def test_without_weight_or_where_only_the_prior_is_learned_there_is_no_adversary():
