@@ -85,8 +85,8 @@ class Distance(nn.Module):
     """d(a, b) = sum over feature maps of the mean squared difference of their vectors + weighted terms of a - b.
 
     The pixel term is mean |a - b|. The texture term is the difference of local amplitudes (`spectrum.amplitudes`),
-    summed over frequencies and octaves, mean of places and colors: without it whatever cannot be known is best left
-    blurred, since a texture elsewhere than the truth's is farther from it than none. The grid term is mean
+    summed over frequencies and octaves, mean of places, lightness and colors: without it whatever cannot be known is
+    best left blurred, since a texture elsewhere than the truth's is farther from it than none. The grid term is mean
     |fold(a - b)| (`folded`), for images of at least 4 x 4 tiles: features of any kind prefer a texture of the right
     energy to a flat fill, and dots or stripes at fixed places are the cheapest one; this is what they cost.
     """
@@ -115,7 +115,7 @@ class Distance(nn.Module):
         """What stands beside every figure: `random-relu16+l1`; `8 l1` for a pixel term of weight 8."""
         pixels = "l1" if self.pixel_weight == 1 else f"{self.pixel_weight:g} l1"
         grid = [f"{self.grid_weight:g} grid"] if self.grid_weight else []
-        texture = [f"{self.texture_weight:g} texture"] if self.texture_weight else []
+        texture = [f"{self.texture_weight:g} color texture"] if self.texture_weight else []
         return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid, *texture])
 
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:

@@ -20,7 +20,8 @@ def test_amplitudes_are_their_formula():
     assert fine.shape == (1, 45, 4, 4)
     assert coarse.shape == (1, 45, 2, 2)
     for found, image in ((fine, x), (coarse, F.avg_pool2d(x, 2))):
-        plane = image[0, 1].double().numpy()  # green: channels 15 to 29
+        red, green, _ = image[0].double().numpy()
+        plane = 1.5**0.5 * (red - green)  # the first axis of color: channels 15 to 29
         windows = len(plane) // 2 - 1
         power = np.zeros((windows, windows, 15))
         for row in range(windows):
@@ -72,4 +73,21 @@ def test_the_texture_term_is_the_difference_of_amplitudes():
     )
     assert torch.allclose(texture(x, x.flip(0)) - plain(x, x.flip(0)), 2 * expected / 3, atol=1e-5)
     assert (texture(x, x) == 0).all()
-    assert texture.name == "random-relu16+l1+2 texture"
+    assert texture.name == "random-relu16+l1+2 color texture"
+
+
+def test_a_gray_texture_counts_as_much_as_in_its_channels_and_no_color():
+    lightness = images(1)[:, :1]
+    fine, _ = amplitudes(lightness.expand(-1, 3, -1, -1))
+    first, _ = amplitudes(torch.cat([lightness, torch.zeros(1, 2, 32, 32)], dim=1))
+    assert torch.allclose(fine[:, :15], 3 * first[:, :15], atol=1e-2)
+    assert torch.allclose(fine[:, 15:], torch.tensor(FLOOR**0.5), atol=1e-5)
+
+
+def test_channels_out_of_step_are_farther_than_channels_in_step():
+    texture = Distance(images(50), 0.0, texture_weight=50.0)
+    planes = 0.5 + 0.1 * torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    gray, other = (planes[:, k : k + 1].expand(-1, 3, -1, -1) for k in (0, 1))
+    assert texture(gray, planes).mean() > 1.5 * texture(gray, other).mean()
+    for channel in range(3):  # as strong as gray's, each by itself
+        assert planes[:, channel].std().item() == pytest.approx(gray[:, channel].std().item(), rel=0.02)
