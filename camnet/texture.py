@@ -1,4 +1,4 @@
-"""What gives a restoration away by its texture: patterns, blur, borders of blocks; one function per figure.
+"""What gives a restoration away by its texture: patterns, blur, borders of blocks, fringes; one function per figure.
 
 All compare statistics of many restorations with those of the true images; what is noted of each image comes first.
 """
@@ -82,3 +82,36 @@ def _standing_out(steps: Float[Tensor, "n s"], border: Bool[Tensor, " s"]) -> Fl
     """Mean step across the borders over the mean step elsewhere; 1 for flat images."""
     mean = steps.mean(dim=0)
     return (mean[border].mean() + 1e-12) / (mean[~border].mean() + 1e-12)
+
+
+def fine_powers(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2"]:
+    """Mean squared difference of neighboring pixels in lightness and in color: together, that of RGB.
+
+    Lightness is the mean of the channels, color what is left of them without it.
+    """
+    lightness = x.mean(dim=1, keepdim=True)
+    return torch.stack([_fine_power(part.expand_as(x)) for part in (lightness, x - lightness)], dim=1)
+
+
+def fringe_ratio(real: Float[Tensor, "n 2"], made: Float[Tensor, "m 2"]) -> Float[Tensor, ""]:
+    """How colorful fine detail is beside how light and dark it is, as a multiple of the truth's; amplitudes.
+
+    About 1 where detail is natural, whether there is much of it or little; above, edges have fringes of colors that
+    the things do not have.
+
+    Args:
+        real: `fine_powers` of true images.
+        made: `fine_powers` of restorations.
+    """
+    return (_colorfulness(made) / _colorfulness(real)).sqrt()
+
+
+def _colorfulness(powers: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+    """Power of colors over that of lightness; 1 for flat images."""
+    lightness, color = powers.mean(dim=0) + 1e-12
+    return color / lightness
+
+
+def _fine_power(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """Sum over channels of the mean squared difference of neighbors, across and down."""
+    return x.diff(dim=3).square().mean(dim=(2, 3)).sum(dim=1) + x.diff(dim=2).square().mean(dim=(2, 3)).sum(dim=1)
