@@ -86,8 +86,8 @@ def observe(
         "made_power": texture.power(samples[:, 0]),
         "real_steps": texture.steps(x),
         "made_steps": texture.steps(samples[:, 0]),
-        "real_fine": texture.fine_powers(x),
-        "made_fine": texture.fine_powers(samples[:, 0]),
+        "real_colors": texture.color_shares(x),
+        "made_colors": texture.color_shares(samples[:, 0]),
     }
     return {name: value.double() for name, value in noted.items()}
 
@@ -111,7 +111,7 @@ def summarize(seen: Mapping[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
         "weighted_variance": metrics.weighted_variance(seen["distance"], seen["from_mean"], sigma),
         "hue_share": metrics.hue_share(seen["hue"], seen["change"]),
         "seam_ratio": texture.seam_ratio(seen["real_steps"], seen["made_steps"]),
-        "fringe_ratio": texture.fringe_ratio(seen["real_fine"], seen["made_fine"]),
+        "fringe_ratio": texture.fringe_ratio(seen["real_colors"], seen["made_colors"]),
         "residual": seen["residual"].amax(),
     }
     if len(best) >= FRECHET_IMAGES:

@@ -26,8 +26,8 @@ COLUMNS = {
     "hue_share": Column("hue", ".1%", "share of two restorations' squared difference that lies in hue"),
     "seam_ratio": Column("seams ↓", ".2f", "steps across borders of blocks over steps elsewhere, as a multiple of the "
                          "truth's, for blocks of 2 to 16 pixels whichever is most: 1 where no border shows"),
-    "fringe_ratio": Column("fringes", ".2f", "colors over lightness in the differences of neighboring pixels, as a "
-                           "multiple of the truth's: about 1 is natural, more is fringes of wrong colors at edges"),
+    "fringe_ratio": Column("fringes", ".2f", "color over lightness in the detail of the median place of 8 x 8 pixels, "
+                           "as a multiple of the truth's: about 1 or less is natural, more is edges of wrong colors"),
     "residual": Column("residual ↓", ".1e", "largest disagreement of any restoration with what is known, pixel values"),
     "frechet_distance": Column("Fréchet ↓", ".4f", "between the true images and one restoration of each, on pooled "
                                f"features; from {FRECHET_IMAGES} images on; compare at equal n alone"),

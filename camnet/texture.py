@@ -4,6 +4,7 @@ All compare statistics of many restorations with those of the true images; what 
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,6 +13,11 @@ NO_POWER = 1e-3
 
 BLOCKS = (2, 4, 8, 16)
 """Sides in pixels of the blocks whose borders `seam_ratio` looks for."""
+
+PLACE = 8
+"""Side in pixels of the places in which `color_shares` looks at detail."""
+FAINT = 1e-4
+"""Power of lightness below which there is no detail to speak of: steps of half a percent of the pixels' range."""
 
 
 def power(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
@@ -84,34 +90,33 @@ def _standing_out(steps: Float[Tensor, "n s"], border: Bool[Tensor, " s"]) -> Fl
     return (mean[border].mean() + 1e-12) / (mean[~border].mean() + 1e-12)
 
 
-def fine_powers(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2"]:
-    """Mean squared difference of neighboring pixels in lightness and in color: together, that of RGB.
+def color_shares(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n p"]:
+    """How colorful fine detail is beside how light and dark it is, in each place of 8 x 8 pixels; amplitudes.
 
-    Lightness is the mean of the channels, color what is left of them without it.
+    Root of the mean squared difference of neighboring pixels in color (what is left of the channels without their mean)
+    over the same in lightness (their mean). 0 where there is no detail to speak of.
     """
     lightness = x.mean(dim=1, keepdim=True)
-    return torch.stack([_fine_power(part.expand_as(x)) for part in (lightness, x - lightness)], dim=1)
+    color, light = _fine_power(x - lightness), _fine_power(lightness.expand_as(x))
+    return (color / (light + FAINT)).sqrt().flatten(1)
 
 
-def fringe_ratio(real: Float[Tensor, "n 2"], made: Float[Tensor, "m 2"]) -> Float[Tensor, ""]:
-    """How colorful fine detail is beside how light and dark it is, as a multiple of the truth's; amplitudes.
+def fringe_ratio(real: Float[Tensor, "n p"], made: Float[Tensor, "m p"]) -> Float[Tensor, ""]:
+    """The median place's share of color in its detail, as a multiple of the truth's.
 
-    About 1 where detail is natural, whether there is much of it or little; above, edges have fringes of colors that
-    the things do not have.
+    About 1 or less where detail is natural, whether there is much of it or little: most things have edges of their own
+    color. Above, edges everywhere have fringes of colors that the things do not have. The mean would not tell: few
+    places of photographs are colorful, but these very much.
 
     Args:
-        real: `fine_powers` of true images.
-        made: `fine_powers` of restorations.
+        real: `color_shares` of true images.
+        made: `color_shares` of restorations.
     """
-    return (_colorfulness(made) / _colorfulness(real)).sqrt()
+    return (made.median() + 1e-6) / (real.median() + 1e-6)
 
 
-def _colorfulness(powers: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
-    """Power of colors over that of lightness; 1 for flat images."""
-    lightness, color = powers.mean(dim=0) + 1e-12
-    return color / lightness
-
-
-def _fine_power(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-    """Sum over channels of the mean squared difference of neighbors, across and down."""
-    return x.diff(dim=3).square().mean(dim=(2, 3)).sum(dim=1) + x.diff(dim=2).square().mean(dim=(2, 3)).sum(dim=1)
+def _fine_power(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 1 q q"]:
+    """Mean over places of 8 x 8 pixels of the squared differences of neighbors, across and down, summed."""
+    across, down = x.diff(dim=3)[:, :, 1:], x.diff(dim=2)[..., 1:]
+    power = (across.square() + down.square()).sum(dim=1, keepdim=True)
+    return F.avg_pool2d(power, min(PLACE, power.shape[-1]))

@@ -88,26 +88,37 @@ def test_flat_images_have_no_seams_and_tiny_ones_no_blocks():
         texture.seam_ratio(flat[:, :2], flat[:, :2])
 
 
-def test_fine_powers_split_the_difference_of_neighbors_into_lightness_and_color():
-    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    whole = x.diff(dim=3).square().mean(dim=(2, 3)).sum(dim=1) + x.diff(dim=2).square().mean(dim=(2, 3)).sum(dim=1)
-    powers = texture.fine_powers(x)
-    assert torch.allclose(powers.sum(dim=1), whole)
-    gray, tinted = x[:, :1].expand_as(x), x * 0.0 + torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
-    assert texture.fine_powers(gray)[:, 1].abs().max() < 1e-12
-    assert texture.fine_powers(tinted).abs().max() < 1e-12  # a plain color has no detail
+def test_color_shares_are_their_formula():
+    x = torch.rand(2, 3, 17, 17, generator=torch.Generator().manual_seed(0))
+    gray = x.mean(dim=1, keepdim=True).expand_as(x)
+    found = texture.color_shares(x).view(2, 2, 2)
+    for i, row, column in [(0, 0, 0), (1, 0, 1), (1, 1, 0)]:
+        power = []
+        for part in (x - gray, gray):
+            steps = [
+                (part[i, c, y, z] - part[i, c, y - dy, z - dz]) ** 2
+                for c in range(3)
+                for y in range(8 * row + 1, 8 * row + 9)
+                for z in range(8 * column + 1, 8 * column + 9)
+                for dy, dz in ((1, 0), (0, 1))
+            ]
+            power.append(sum(steps) / 64)
+        expected = (power[0] / (power[1] + texture.FAINT)) ** 0.5
+        assert found[i, row, column].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_fringes_are_color_where_there_was_lightness_and_a_blur_is_none():
-    gray = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+def test_fringes_are_colors_that_edges_did_not_have_and_a_blur_has_none():
+    gray = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
     scene = gray * torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
-    real = texture.fine_powers(scene)
+    real = texture.color_shares(scene)
     assert texture.fringe_ratio(real, real).item() == pytest.approx(1)
-    assert texture.fringe_ratio(real, texture.fine_powers(0.3 * scene + 0.5)).item() == pytest.approx(1)
+    assert texture.fringe_ratio(real, texture.color_shares(0.5 * scene + 0.5)).item() == pytest.approx(1, abs=0.01)
     fringed = torch.stack([scene[:, 0], scene[:, 1].roll(1, dims=-1), scene[:, 2].roll(2, dims=-1)], dim=1)
-    assert texture.fringe_ratio(real, texture.fine_powers(fringed)) > 3
+    assert texture.fringe_ratio(real, texture.color_shares(fringed)) > 3
 
 
-def test_flat_images_have_no_fringes():
-    flat = texture.fine_powers(torch.full((2, 3, 8, 8), 0.5))
-    assert texture.fringe_ratio(flat, flat).item() == pytest.approx(1)
+def test_flat_images_and_plain_colors_have_no_fringes():
+    for color in ([0.5, 0.5, 0.5], [0.9, 0.1, 0.1]):
+        flat = texture.color_shares(torch.tensor(color).view(3, 1, 1).expand(2, 3, 8, 8))
+        assert flat.abs().max() < 1e-4
+        assert texture.fringe_ratio(flat, flat).item() == pytest.approx(1)
