@@ -4,29 +4,23 @@ Source: relativistic pairs with penalties on both gradients (Jolicoeur-Martineau
 GAN is dead; long live the GAN!", arXiv 2501.05441, Eq. 2); patches and a condition as in pix2pix (Isola et al., arXiv
 1611.07004). Departures: the two images of a pair share their condition, so what a condition makes easy cancels; the
 penalties are taken along one random direction by a finite difference (approximate R1 of Lin et al., "Diffusion
-Adversarial Post-Training", arXiv 2501.08316), which asks for no second derivative; colors are seen coarsely, as
-by people and by JPEG (`seen`).
+Adversarial Post-Training", arXiv 2501.08316), which asks for no second derivative.
 """
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from camnet.condition import condition_channels
 from configs.camnet import GeneratorConfig
-from env.resize import halved, pooled
+from env.resize import halved
 
 STEM = 24
 """Channels at the images' own resolution."""
 WIDTHS = (48, 64, 96)
 """Channels at the side of the finest module's features, a half and a quarter of it."""
-COARSER = 4
-"""How many pixels of lightness share one of color, each way."""
-CHROMA_GAIN = 4.0
-"""What the colors count for beside lightness, which varies more."""
 REACH = 0.05
 """Standard deviation of the noise along which scores have to be smooth, in pixel values."""
 SLOPE = 0.2
@@ -43,7 +37,7 @@ class Discriminator(nn.Module):
             config: Of the generator, whose conditions it is told, too.
         """
         super().__init__()
-        self.look = nn.Conv2d(4, STEM, 3, padding=1)
+        self.look = nn.Conv2d(3, STEM, 3, padding=1)
         self.enter = nn.Conv2d(STEM, WIDTHS[0], 3, padding=1)
         self.known = nn.Conv2d(condition_channels(config), WIDTHS[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, padding=1) for fine, coarse in pairwise(WIDTHS))
@@ -65,31 +59,13 @@ class Discriminator(nn.Module):
         Returns:
             One score for each place of a grid with a quarter of the condition's side; only differences mean anything.
         """
-        h = _leaky(self.look(seen(x)))
+        h = _leaky(self.look(2 * x - 1))
         h = _smaller(h) if h.shape[-1] > condition.shape[-1] else h
         h = self.enter(h) + self.known(condition)
         for down, conv in zip(self.down, self.convs, strict=True):
             h = down(_smaller(_leaky(h)))
             h = h + conv(_leaky(h))
         return self.head(_leaky(h)).squeeze(1)
-
-
-def seen(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 4 h h"]:
-    """Images as the discriminator sees them: lightness at their resolution, colors at a quarter of it.
-
-    Were it to see fine colors, the generator would paint them: fringes in the colors of the rainbow at every edge that
-    it is not sure of, which move on as soon as they are found out. What is not looked at, it has no reason to paint.
-
-    Args:
-        x: Images in [0, 1]; their side is a multiple of `COARSER`.
-
-    Returns:
-        The mean of the color channels, in [-1, 1], and the channels' differences from it, times `CHROMA_GAIN`.
-    """
-    lightness = x.mean(1, keepdim=True)
-    coarse = pooled(x - lightness, x.shape[-1] // COARSER)
-    chroma = F.interpolate(coarse, scale_factor=COARSER, mode="bilinear")
-    return torch.cat([2 * lightness - 1, CHROMA_GAIN * chroma], dim=1)
 
 
 def pair_loss(better: Float[Tensor, "n q q"], worse: Float[Tensor, "n q q"]) -> Float[Tensor, ""]:
