@@ -122,3 +122,14 @@ def test_flat_images_and_plain_colors_have_no_fringes():
         flat = texture.color_shares(torch.tensor(color).view(3, 1, 1).expand(2, 3, 8, 8))
         assert flat.abs().max() < 1e-4
         assert texture.fringe_ratio(flat, flat).item() == pytest.approx(1)
+
+
+def test_fringes_everywhere_count_and_a_few_colorful_places_do_not():
+    gray = torch.rand(8, 1, 33, 33, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    tint = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1)
+    checks = (torch.arange(33) + torch.arange(33)[:, None]) % 2 - 0.5
+    real = texture.color_shares(gray + 0.1 * tint * checks)
+    few = gray + 0.1 * tint * checks
+    few[..., :16, :16] += 0.9 * tint * checks[:16, :16]  # four of sixteen places
+    assert texture.fringe_ratio(real, texture.color_shares(few)).item() == pytest.approx(1, abs=0.1)
+    assert texture.fringe_ratio(real, texture.color_shares(gray + 0.2 * tint * checks)).item() > 1.8
