@@ -8,7 +8,7 @@ from camnet.distance import Distance
 from camnet.figures import figures
 from camnet.metrics import best_in_places, hue_parts, hue_share, ssim
 from camnet.table import COLUMNS
-from camnet.texture import seam_ratio, steps
+from camnet.texture import color_shares, fringe_ratio, seam_ratio, steps
 from configs.data import DataConfig
 from env.corruption import Action, corrupt
 from env.images import load
@@ -102,6 +102,8 @@ def test_the_figures_are_what_they_say(digits, distance):
     assert found["local_distance"] == pytest.approx(best_in_places(terms, 5, 16 // 8).mean().item(), rel=1e-4)
     assert found["local_distance"] < 0.99 * found["best_distance"]
     assert found["seam_ratio"] == pytest.approx(seam_ratio(steps(x), steps(samples[:, 0])).item(), rel=1e-4)
+    fringes = fringe_ratio(color_shares(x), color_shares(samples[:, 0])).item()
+    assert found["fringe_ratio"] == pytest.approx(fringes, rel=1e-4)
     off = (samples.mean(dim=2) - x.mean(dim=1).unsqueeze(1)).abs().amax().item()
     assert found["residual"] == pytest.approx(off, rel=1e-3)
 
