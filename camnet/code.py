@@ -69,7 +69,14 @@ class Candidates(Rows):
 
 @dataclass(frozen=True)
 class Stage(Rows):
-    """What one module leaves to the next: its features (n, c, r / patch, r / patch) and its image (n, 3, r, r)."""
+    """What one module leaves to the next, or (`CascadeModule.enter`) what no code enters.
+
+    Attributes:
+        features: (n, c, r / patch, r / patch).
+        image: (n, 3, r, r).
+        color: What has entered the module's `Color`, where it has one and a code is yet to come.
+    """
 
     features: Tensor
     image: Tensor
+    color: Tensor | None = None

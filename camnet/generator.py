@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from camnet.code import Candidates, Code, Stage
+from camnet.color import Color
 from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, condition_channels, filled_at, kept_at
 from camnet.degraded import Degraded
@@ -69,12 +70,14 @@ class CascadeModule(nn.Module):
         width, patch = config.widths[index], config.patch
         before = config.widths[index - 1] if index else 0
         mapped = 4 * config.global_code
+        channels = 1 if config.colors_follow(index) else 3  # that its code decides: lightness, or red, green and blue
         self.patch = patch
         self.map = mapping(config.global_code, mapped)
         self.known, self.noise_channels = condition_channels(config) + width * config.context + 3, config.spatial_code
         self.entry = nn.Conv2d(self.known + self.noise_channels + before, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, mapped, config.norm) for _ in range(config.blocks))
-        self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
+        self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
+        self.color = Color(self.known, width, patch) if channels == 1 else None
         if patch > 1:
             with torch.no_grad():  # all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard
                 for parameter in self.head.parameters():
@@ -82,8 +85,9 @@ class CascadeModule(nn.Module):
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
-        seen = self._beside(condition, self._fold(before.image), code.noise, before.features)
-        return self._refine(self.entry(seen), code.style, before.image)
+        image = self._fold(before.image)
+        entered = self.entry(self._beside(condition, image, code.noise, before.features))
+        return self._refine(entered, code.style, before.image, self._enter_color(condition, image))
 
     def enter(self, condition: Tensor, before: Stage) -> Stage:
         """The share of `forward` that no code enters."""
@@ -91,8 +95,10 @@ class CascadeModule(nn.Module):
         if self.noise_channels:
             parts = weight[:, : self.known], weight[:, self.known + self.noise_channels :]
             weight = torch.cat([part for part in parts if part.shape[1]], dim=1)
-        seen = self._beside(condition, self._fold(before.image), before.features)
-        return Stage(F.conv2d(seen, weight, self.entry.bias, padding=1), before.image)
+        image = self._fold(before.image)
+        seen = self._beside(condition, image, before.features)
+        entered = F.conv2d(seen, weight, self.entry.bias, padding=1)
+        return Stage(entered, before.image, self._enter_color(condition, image))
 
     def refine(self, entered: Stage, codes: Code) -> Stage:
         """The rest of `forward`, under m codes for each of n images: (n * m) rows, image by image."""
@@ -101,13 +107,14 @@ class CascadeModule(nn.Module):
         if self.noise_channels:
             weight = self.entry.weight[:, self.known : self.known + self.noise_channels]
             h = h + F.conv2d(codes.noise, weight, padding=1)
-        return self._refine(h, codes.style, _each(entered.image, m))
+        color = None if entered.color is None else _each(entered.color, m)
+        return self._refine(h, codes.style, _each(entered.image, m), color)
 
     def compile_refinement(self) -> None:
         """Compile the part that takes the time: blocks and head."""
         self._refine = compiled(self._refine)  # type: ignore[method-assign]
 
-    def _refine(self, features: Tensor, style: Tensor, image: Tensor) -> Stage:
+    def _refine(self, features: Tensor, style: Tensor, image: Tensor, color: Tensor | None) -> Stage:
         """The part that hears the style: blocks and head."""
         mapped = self.map(style.movedim(1, -1))
         for block in self.blocks:
@@ -115,7 +122,14 @@ class CascadeModule(nn.Module):
         correction = self.head(F.silu(features))
         if self.patch > 1:
             correction = F.pixel_shuffle(correction, self.patch)
-        return Stage(features, image + correction)  # in float32, as the image is
+        image = image + correction  # in float32, as the image is
+        if self.color is not None and color is not None:
+            image = image + self.color(color, image.mean(dim=1, keepdim=True))
+        return Stage(features, image)
+
+    def _enter_color(self, condition: Tensor, image: Tensor) -> Tensor | None:
+        """What enters the module's colors whatever its code, where these follow its lightness."""
+        return None if self.color is None else self.color.enter(self._beside(condition, image))
 
     def _beside(self, condition: Tensor, *others: Tensor) -> Tensor:
         """All that enters, in the layout of the weights."""

@@ -31,6 +31,9 @@ class GeneratorConfig:
     regions: tuple[int, ...] = ()
     """Regions a side, for each module: every region has a style of its own, and training searches codes region by
     region. 1: one style for the whole image, which colors above all should have. Empty: 1 for all modules."""
+    lightness_only: int = 0
+    """How many of the modules, the finest ones, decide by their codes on lightness alone; their colors follow it. For
+    photographs: where many regions choose colors one by one, restorations have splotches."""
     spatial_code: int = 1
     """Channels of each module's spatial code (what differs from place to place); 0 for none."""
     patch: Literal[1, 2] = 1
@@ -86,6 +89,7 @@ class GeneratorConfig:
         self._check_widths()
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
+        require_range("generator.lightness-only", self.lightness_only, 0, len(self.resolutions) - 1)
         require_range("generator.blocks", self.blocks, 1, 64)
         require_range("generator.global-code", self.global_code, 1, 4096)
         require_range("generator.spatial-code", self.spatial_code, 0, 64)
@@ -111,6 +115,10 @@ class GeneratorConfig:
     def regions_of(self, level: int) -> int:
         """Regions a side at a module."""
         return self.regions[level] if self.regions else 1
+
+    def colors_follow(self, level: int) -> bool:
+        """Whether a module's code decides on lightness alone."""
+        return level >= len(self.resolutions) - self.lightness_only
 
     @property
     def planes(self) -> dict[Task, int]:
