@@ -36,7 +36,9 @@ class Color(nn.Module):
         """The share that is the same under every code."""
         return self.known(known)
 
-    def forward(self, entered: Float[Tensor, "n c q q"], lightness: Float[Tensor, "n 1 r r"]) -> Float[Tensor, "n 3 r r"]:
+    def forward(
+        self, entered: Float[Tensor, "n c q q"], lightness: Float[Tensor, "n 1 r r"]
+    ) -> Float[Tensor, "n 3 r r"]:
         """The correction; its channels sum to 0 everywhere, so that lightness stays as it is.
 
         Args:

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
+from camnet.generator import Generator
+from configs.errors import UsageError
 from training.origin import Origin, Source
 
 
@@ -35,3 +39,38 @@ class Start(Origin):
         """
         super().load_state_dict(state)
         self.before = state.get("before", {})
+
+
+def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> str:
+    """Copy the weights that have a place of their name and shape in a generator.
+
+    A module that decided on colors and is to decide on lightness alone has its head's mean over the colors.
+
+    Args:
+        weights: By name.
+        generator: Gets them.
+        name: Where they come from, for the message.
+
+    Returns:
+        How many were taken, as a sentence.
+
+    Raises:
+        UsageError: If less than half of the generator's would be taken: then it is another network.
+    """
+    own = generator.state_dict()
+    weights = {key: _lightness_of(value, own.get(key)) for key, value in weights.items()}
+    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    if 2 * len(fitting) < len(own):
+        raise UsageError(
+            f"--start {name}: only {len(fitting)} of this generator's {len(own)} tensors are among its weights in the "
+            "same shape; compare --generator.widths and --generator.tasks"
+        )
+    generator.load_state_dict(own | fitting)
+    return f"{len(fitting)} of {len(own)} tensors taken over, the others drawn"
+
+
+def _lightness_of(head: Tensor, own: Tensor | None) -> Tensor:
+    """The mean over red, green and blue of a head's rows, where its place has a third of them; else as it is."""
+    if own is None or len(head) != 3 * len(own) or head.shape[1:] != own.shape[1:]:
+        return head
+    return head.unflatten(0, (3, -1)).mean(dim=0)

@@ -22,7 +22,7 @@ from camnet.generator import Generator
 from camnet.imle import Found, imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
 from camnet.prior import Lesson, Prior
-from camnet.start import Start
+from camnet.start import Start, take_over
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
@@ -297,41 +297,6 @@ def gain(surprise: Float[Tensor, ""], lessons: list[Lesson]) -> dict[str, Tensor
     """For the curves: by how many nats priors guess better than chance, summed over modules; nothing without priors."""
     chance = sum(math.log(lesson.styles.shape[1]) for lesson in lessons)
     return {"camnet/prior_gain": chance - surprise.detach()} if lessons else {}
-
-
-def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> str:
-    """Copy the weights that have a place of their name and shape in a generator.
-
-    A module that decided on colors and is to decide on lightness alone has its head's mean over the colors.
-
-    Args:
-        weights: By name.
-        generator: Gets them.
-        name: Where they come from, for the message.
-
-    Returns:
-        How many were taken, as a sentence.
-
-    Raises:
-        UsageError: If less than half of the generator's would be taken: then it is another network.
-    """
-    own = generator.state_dict()
-    weights = {key: _lightness_of(value, own.get(key)) for key, value in weights.items()}
-    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-    if 2 * len(fitting) < len(own):
-        raise UsageError(
-            f"--start {name}: only {len(fitting)} of this generator's {len(own)} tensors are among its weights in the "
-            "same shape; compare --generator.widths and --generator.tasks"
-        )
-    generator.load_state_dict(own | fitting)
-    return f"{len(fitting)} of {len(own)} tensors taken over, the others drawn"
-
-
-def _lightness_of(head: Tensor, own: Tensor | None) -> Tensor:
-    """The mean over red, green and blue of a head's rows, where its place has a third of them; else as it is."""
-    if own is None or len(head) != 3 * len(own) or head.shape[1:] != own.shape[1:]:
-        return head
-    return head.unflatten(0, (3, -1)).mean(dim=0)
 
 
 def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:

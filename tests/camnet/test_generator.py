@@ -9,9 +9,10 @@ import torch
 
 from camnet.code import Code
 from camnet.condition import condition_at, filled_at
-from camnet.generator import Block, CascadeModule, Generator, beside
+from camnet.generator import Generator
 from camnet.jpeg import compress
 from camnet.layout import Layout
+from camnet.module import Block, CascadeModule, beside
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
 
@@ -180,11 +181,22 @@ WIDE = GeneratorConfig(
 )
 
 
-@pytest.fixture(params=["plain", "wide", "wide without spatial codes"])
+KINDS = {
+    "plain": CONFIG,
+    "wide": WIDE,
+    "wide without spatial codes": replace(WIDE, spatial_code=0),
+    "colors that follow": replace(WIDE, lightness_only=1),
+}
+
+
+@pytest.fixture(params=KINDS)
 def any_generator(request):
     torch.manual_seed(0)
-    config = {"plain": CONFIG, "wide": WIDE, "wide without spatial codes": replace(WIDE, spatial_code=0)}[request.param]
-    return Generator(config)
+    g = Generator(KINDS[request.param])
+    for level in g.levels:
+        if level.color is not None:
+            torch.nn.init.normal_(level.color.head.weight, std=0.05)  # they begin at zero
+    return g
 
 
 def test_candidates_are_what_single_steps_give(any_generator):
