@@ -29,8 +29,8 @@ class Color(nn.Module):
         self.lightness = nn.Conv2d(patch**2, width, 3, padding=1, bias=False)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.head = nn.Conv2d(width, 3 * patch**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def enter(self, known: Float[Tensor, "n p q q"]) -> Float[Tensor, "n c q q"]:
         """The share that is the same under every code."""
@@ -39,15 +39,13 @@ class Color(nn.Module):
     def forward(
         self, entered: Float[Tensor, "n c q q"], lightness: Float[Tensor, "n 1 r r"]
     ) -> Float[Tensor, "n 3 r r"]:
-        """The correction; its channels sum to 0 everywhere, so that lightness stays as it is.
+        """The correction; its channels sum to 0 everywhere (to rounding), so that lightness stays as it is.
 
         Args:
             entered: Of `enter`.
             lightness: That of the image to be corrected.
         """
-        lightness = lightness.detach()
-        h = entered + self.lightness(F.pixel_unshuffle(lightness, self.patch) if self.patch > 1 else lightness)
+        h = entered + self.lightness(F.pixel_unshuffle(lightness.detach(), self.patch))
         h = h + self.conv(F.silu(h))
-        correction = self.head(F.silu(h))
-        correction = F.pixel_shuffle(correction, self.patch) if self.patch > 1 else correction
+        correction = F.pixel_shuffle(self.head(F.silu(h)), self.patch)
         return correction - correction.mean(dim=1, keepdim=True)
