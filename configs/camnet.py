@@ -186,8 +186,8 @@ class CamnetConfig:
     adversarial_weight: float = 0.0
     """Weight of a discriminator, trained beside the generator, to which restorations of drawn codes should look like
     photographs: sharp where the distance alone leaves a blur, at a price in PSNR and two thirds more time a step.
-    Begin with weights that restore (--start), and slowly: --learning-rate 0.0003 --adversarial-weight 0.6 went well,
-    faster ones paint patterns and colored speckles. 0: none."""
+    Begin with weights that restore (--start), and slowly: --learning-rate 0.0003 --adversarial-weight 0.5 went well,
+    faster or heavier ones painted patterns, stripes and speckles. 0: none."""
     amp: bool = False
     """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
     compile: bool = False
