@@ -74,9 +74,9 @@ class Stage(Rows):
     Attributes:
         features: (n, c, r / patch, r / patch).
         image: (n, 3, r, r).
-        color: What has entered the module's `Color`, where it has one and a code is yet to come.
+        for_color: What has entered the module's `Color`, where it has one and a code is yet to come.
     """
 
     features: Tensor
     image: Tensor
-    color: Tensor | None = None
+    for_color: Tensor | None = None

@@ -103,7 +103,7 @@ class CascadeModule(nn.Module):
         if self.noise_channels:
             weight = self.entry.weight[:, self.known : self.known + self.noise_channels]
             h = h + F.conv2d(codes.noise, weight, padding=1)
-        color = None if entered.color is None else repeated_rows(entered.color, m)
+        color = None if entered.for_color is None else repeated_rows(entered.for_color, m)
         return self._refine(h, codes.style, repeated_rows(entered.image, m), color)
 
     def compile_refinement(self) -> None:
