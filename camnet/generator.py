@@ -112,13 +112,15 @@ class Generator(nn.Module):
         Args:
             degraded: n degraded images.
             codes: k codes for each image and module, image by image: n * k in all. Of candidates the prior chooses.
+                Codes of the first modules alone: only these are run.
 
         Returns:
-            One image per module, coarse to fine (n * k each); the last in [0, 1] and exact in the kept part.
+            One image per code, coarse to fine (n * k each); that of the last module is in [0, 1] and exact in the kept
+            part.
         """
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
-        for level, (condition, code) in enumerate(zip(conditions, codes, strict=True)):
+        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):
             known = repeated_rows(condition, many if level else 1)  # the first module is entered once an image
             if isinstance(code, Candidates):
                 entered = self.enter(level, known, stage)
@@ -128,7 +130,8 @@ class Generator(nn.Module):
             else:
                 stage = self.step(level, known, code, stage)
             images.append(stage.image)
-        images[-1] = self.consistent(degraded, images[-1])
+        if len(images) == len(self.levels):
+            images[-1] = self.consistent(degraded, images[-1])
         return images
 
     def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

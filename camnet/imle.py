@@ -57,7 +57,7 @@ def search(
         distance: The training distance.
         degraded: n degraded images.
         targets: The truth at each module's resolution.
-        candidates: Codes tried at each module.
+        candidates: Codes tried at each module; the first modules alone are searched where there are fewer.
         random: Draws the candidates.
         reject: Candidates nearer than this share of the median distance of the image's candidates are left out; in
             [0, 1], 0: none (RS-IMLE, Vashist et al. 2024, which rejects codes that the model has already learned.
@@ -65,7 +65,7 @@ def search(
             distance; and the pool is not refilled).
 
     Returns:
-        The winning code of every module, n each; lessons of the modules with a prior, where m is more than 1.
+        The winning code of every module searched, n each; lessons of the modules with a prior, where m is more than 1.
     """
     conditions, stage, result = generator.conditions(degraded), generator.start(degraded), Found([], [])
     for level, m in enumerate(candidates):
@@ -159,6 +159,9 @@ def imle_loss(
     targets: list[Float[Tensor, "n 3 _ _"]],
     codes: list[Code],
 ) -> Float[Tensor, " n"]:
-    """Distance of every module's image to the truth at its resolution, summed over modules: sum_k d(G_k(x̃, z), x_k)."""
+    """Distance of every module's image to the truth at its resolution, summed over modules: sum_k d(G_k(x̃, z), x_k).
+
+    With targets and codes of the first modules alone, the sum over these.
+    """
     images = generator(degraded, codes)
     return torch.stack([distance(a, b) for a, b in zip(images, targets, strict=True)]).sum(dim=0)

@@ -74,6 +74,10 @@ class Trainer:
         self.ranks, self.origin = ranks or Ranks.single(), origin or Start({})
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
+        if config.only_first:
+            self.generator.requires_grad_(False)
+            for part in (*self.generator.levels[: config.only_first], *self.generator.priors):
+                part.requires_grad_(True)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
@@ -121,10 +125,11 @@ class Trainer:
         if not resumed:
             weights = first.state_dict()
             own = {name: value for name, value in self.generator.state_dict().items() if not name.startswith("priors.")}
-            if config.only_prior and any(name not in weights or weights[name].shape != own[name].shape for name in own):
+            only = "--only-prior" if config.only_prior else "--only-first" if config.only_first else ""
+            if only and any(name not in weights or weights[name].shape != own[name].shape for name in own):
                 raise UsageError(
-                    f"--only-prior True: --start {config.start} is another network, so parts of this one would stay "
-                    "untrained; train it first, without --only-prior"
+                    f"{only}: --start {config.start} is another network, so parts of this one would stay untrained; "
+                    f"train it first, without {only}"
                 )
             taken = take_over(weights, self.generator, config.start)
             self.averaged.load_state_dict(self.generator.state_dict())
@@ -146,7 +151,7 @@ class Trainer:
         x, maps = self.batch(random)
         tasks = config.generator.tasks
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
-        targets = pyramid(x, config.generator.resolutions)
+        targets = pyramid(x, config.generator.resolutions[: config.searched])
         found = self.search(degraded, targets, random)
         if config.only_prior:
             yield from self.study(found.lessons, step, progress)
@@ -238,10 +243,8 @@ class Trainer:
 
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> Found:
         """The best code of every module for each image."""
-        config, candidates = self.config, self.config.candidates
-        if config.only_prior:  # it asks nothing of the other modules
-            studied = len(config.generator.prior)
-            candidates = candidates[:studied] + (1,) * (len(candidates) - studied)
+        config = self.config
+        candidates = config.candidates[: config.searched]
         return search(self.generator, self.distance, degraded, targets, candidates, random, config.reject)
 
     def search_again(

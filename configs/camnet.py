@@ -157,6 +157,9 @@ class CamnetConfig:
     reject: float = 0.0
     """RS-IMLE: leave out candidates that are nearer to the truth than this share of the median distance of the image's
     candidates, again at every module. 0: take the nearest. In [0, 1]."""
+    only_first: int = 0
+    """Train only the first modules, so many, with their priors, and leave the rest of the network as --start has it.
+    They choose colors and what fills large holes, and a step takes a tenth of the time. 0: train all of it."""
     only_prior: bool = False
     """Leave the network as --start has it and learn only its prior (--generator.prior): minutes, not hours."""
     grids: tuple[int, ...] = (4,)
@@ -235,6 +238,7 @@ class CamnetConfig:
                 f"{2 ** (self.generator.factors - 1)}, which does not divide --data.size {self.data.size}"
             )
         self._check_prior()
+        self._check_only_first()
         if self.adaptive and self.reuse < 2:
             raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
         if ("lpips" in self.features) != (self.lpips != Path()):
@@ -270,6 +274,22 @@ class CamnetConfig:
         if self.only_prior and not (self.start and self.generator.prior):
             raise ValueError("--only-prior True needs weights, --start, and a prior to learn, --generator.prior")
 
+    def _check_only_first(self) -> None:
+        """Refuse a training of some modules that has none to leave, or nothing to learn with."""
+        require_range("only-first", self.only_first, 0, len(self.generator.resolutions) - 1)
+        if self.only_first and not self.start:
+            raise ValueError("--only-first leaves the finer modules as they are: it needs weights that have them, --start")
+        if self.only_first and (self.only_prior or self.adversarial_weight):
+            raise ValueError(
+                "--only-first: the prior alone is learned by --only-prior True without it, and a discriminator "
+                "(--adversarial-weight) looks at what the finest module restores; leave one of the two out"
+            )
+        if self.only_first and len(self.generator.prior) > self.only_first:
+            raise ValueError(
+                f"--only-first {self.only_first} leaves the prior of the next module (--generator.prior) with nothing "
+                "to learn from; train at least as many modules as have one"
+            )
+
     def _for_another_size(self) -> str:
         """What to change where the modules do not end at the size of the images."""
         size = self.data.size
@@ -300,6 +320,13 @@ class CamnetConfig:
             )
         if self.unlabeled and "classifier" in self.features:
             raise ValueError("--unlabeled True: --features classifier learns from labels; leave one of the two out")
+
+    @property
+    def searched(self) -> int:
+        """How many modules the search tries codes of: those that learn from it."""
+        if self.only_prior:
+            return len(self.generator.prior)
+        return self.only_first or len(self.generator.resolutions)
 
     @property
     def map_classes(self) -> int:

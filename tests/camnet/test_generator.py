@@ -111,6 +111,14 @@ def test_every_module_gives_an_image_of_its_resolution(generator):
     assert [tuple(image.shape) for image in stages] == [(3, 3, r, r) for r in CONFIG.resolutions]
 
 
+@pytest.mark.parametrize("modules", [1, 2])
+def test_codes_of_the_first_modules_give_their_images(generator, modules):
+    corrupted, z = corrupt(images(3), mixed(3)), codes(generator, 3, 3)
+    some, every = generator(corrupted, z[:modules]), generator(corrupted, z)
+    assert len(some) == modules
+    assert all(torch.equal(a, b) for a, b in zip(some, every, strict=False))
+
+
 def test_codes_are_standard_normal_and_of_the_modules_shapes(generator):
     drawn = codes(generator, 400, 0)
     for code, r in zip(drawn, CONFIG.resolutions, strict=True):

@@ -221,8 +221,10 @@ def test_the_loss_sums_the_modules_distances(generator):
     with torch.no_grad():
         total = imle_loss(generator, distance, corrupted, targets, z)
         parts = [distance(a, b) for a, b in zip(generator(corrupted, z), targets, strict=True)]
+        of_two = imle_loss(generator, distance, corrupted, targets[:2], z[:2])
     assert total.shape == (3,)
     assert torch.allclose(total, sum(parts))
+    assert torch.allclose(of_two, sum(parts[:2]))
     assert min(part.mean() for part in parts) > 0
 
 

@@ -286,7 +286,7 @@ def test_only_the_prior_learns_where_that_is_asked_for(tmp_path, monkeypatch):
     before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
     monkeypatch.setattr("camnet.trainer.search", lambda *asked: seen.append(asked[4]) or search(*asked))
     figures = [values for step in (0, 4, 8) for values in t.round(step, 0.3)]
-    assert seen == [(4, 1, 1)] * 3  # no candidates where nothing is learned
+    assert seen == [(4,)] * 3  # no search where nothing is learned
     assert len(figures) == 3 * t.config.stride
     assert figures[0]["camnet/prior_gain"].item() == pytest.approx(0, abs=1e-5)
     for weights in (t.generator.state_dict(), t.averaged.state_dict()):
@@ -298,8 +298,42 @@ def test_a_prior_is_not_learned_of_modules_that_nobody_trained(tmp_path):
     larger = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4, prior=(4,))
     start = given(tmp_path, generator=replace(SMALL, resolutions=(4, 8), widths=(8, 8)))
     trainer(start=start, generator=larger)
-    with pytest.raises(UsageError, match=r"--only-prior True: --start .* is another network"):
+    with pytest.raises(UsageError, match=r"--only-prior: --start .* is another network"):
         trainer(start=start, generator=larger, only_prior=True)
+    with pytest.raises(UsageError, match=r"train it first, without --only-first"):
+        trainer(start=start, generator=larger, only_first=2)
+
+
+def test_the_first_modules_alone_learn_where_that_is_asked_for(tmp_path, monkeypatch):
+    small = replace(SMALL, prior=(4,))
+    t, seen = trainer(start=given(tmp_path), generator=small, only_first=2, reuse=2, adaptive=0.5), []
+    before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
+    monkeypatch.setattr("camnet.trainer.search", lambda *asked: seen.append(asked[4]) or search(*asked))
+    figures = [values for step in (0, 8, 16) for values in t.round(step, 0.3)]
+    assert seen == [(4, 2)] * 6  # in each round once more for --adaptive
+    assert all("camnet/prior_gain" in values and "camnet/loss" in values for values in figures)
+    for weights in (t.generator.state_dict(), t.averaged.state_dict()):
+        changed = {name for name, value in weights.items() if not torch.equal(value, before[name])}
+        assert {name.split(".")[0] for name in changed} == {"levels", "priors"}
+        assert {name.split(".")[1] for name in changed if name.startswith("levels")} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"only_first": 2, "start": ""}, "it needs weights that have them, --start"),
+        ({"only_first": 3}, "only-first"),
+        ({"only_first": -1}, "only-first"),
+        ({"only_first": 1, "only_prior": True}, "leave one of the two out"),
+        ({"only_first": 1, "adversarial_weight": 0.5}, "leave one of the two out"),
+        ({"only_first": 1, "generator": replace(SMALL, prior=(4, 2))}, "the prior of the next module"),
+    ],
+)
+def test_a_training_of_the_first_modules_that_cannot_be_is_refused(settings, message):
+    given = {"start": "digits", "candidates": (4, 2, 2), "generator": replace(SMALL, prior=(4,))}
+    CamnetConfig(**given | {"only_first": 1})
+    with pytest.raises(ValueError, match=message):
+        CamnetConfig(**given | settings)
 
 
 def test_a_prior_is_learned_beside_the_network():
