@@ -103,8 +103,9 @@ class Generator(nn.Module):
             return self._module(level).refine(entered, codes)
 
     def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
-        """Draw from the learned prior of a module: one of the candidates' styles, region by region."""
-        return candidates.drawn(self.priors[level](entered.features, candidates.styles))
+        """Draw from the learned prior of a module, at its temperature: one of the candidates' styles, by region."""
+        scores = self.priors[level](entered.features, candidates.styles)
+        return candidates.drawn(scores / self.config.prior_temperature)
 
     def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one consistent with what was kept.

@@ -47,6 +47,9 @@ class GeneratorConfig:
     prior: tuple[int, ...] = ()
     """Learned prior: how many codes the first modules draw, to choose one of them as the search would; one entry for
     each module that has a prior. Empty: whatever is drawn is taken."""
+    prior_temperature: float = 1.0
+    """1: the prior chooses codes as often as the search would. Less: likely ones more often still, so that fewer
+    restorations are in odd colors, and two of an image are more alike. Has no part in training the prior."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -104,6 +107,7 @@ class GeneratorConfig:
             )
         for count in self.prior:
             require_range("generator.prior", count, 2, 1e5)
+        require_range("generator.prior-temperature", self.prior_temperature, 0.01, 100)
 
     def _check_widths(self) -> None:
         """Refuse modules without channels, and channels that do not make GroupNorm's 8 groups."""
@@ -159,7 +163,7 @@ class CamnetConfig:
     candidates, again at every module. 0: take the nearest. In [0, 1]."""
     only_first: int = 0
     """Train only the first modules, so many, with their priors, and leave the rest of the network as --start has it.
-    They choose colors and what fills large holes, and a step takes a tenth of the time. 0: train all of it."""
+    They choose colors and what fills large holes, and a step takes a small part of the time. 0: train all of it."""
     only_prior: bool = False
     """Leave the network as --start has it and learn only its prior (--generator.prior): minutes, not hours."""
     grids: tuple[int, ...] = (4,)
@@ -278,7 +282,9 @@ class CamnetConfig:
         """Refuse a training of some modules that has none to leave, or nothing to learn with."""
         require_range("only-first", self.only_first, 0, len(self.generator.resolutions) - 1)
         if self.only_first and not self.start:
-            raise ValueError("--only-first leaves the finer modules as they are: it needs weights that have them, --start")
+            raise ValueError(
+                "--only-first leaves the finer modules as they are: it needs weights that have them, --start"
+            )
         if self.only_first and (self.only_prior or self.adversarial_weight):
             raise ValueError(
                 "--only-first: the prior alone is learned by --only-prior True without it, and a discriminator "
