@@ -74,8 +74,10 @@ def test_an_untaught_prior_leaves_the_standard_normal(generator):
     assert not torch.equal(style, codes[0].styles[:, 0])
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
 @pytest.mark.parametrize("level", [0, 1])
-def test_of_candidates_the_one_is_restored_that_scores_and_luck_choose(generator, level):
+def test_of_candidates_the_one_is_restored_that_scores_and_luck_choose(generator, level, temperature):
+    generator.config = replace(generator.config, prior_temperature=temperature)
     for parameter in generator.priors[level].parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # so that scores depend on the image, too
     given, codes = degraded(4), generator.codes(8, seeded(3))
@@ -91,7 +93,7 @@ def test_of_candidates_the_one_is_restored_that_scores_and_luck_choose(generator
                 before = generator.step(0, conditions[0][one], codes[0].select(alone), before)
             entered = generator.enter(level, conditions[level][one], before)
             mine = codes[level].select(alone)
-            total = generator.priors[level](entered.features, mine.styles) + mine.luck
+            total = generator.priors[level](entered.features, mine.styles) / temperature + mine.luck
             style = torch.zeros_like(mine.styles[:, 0])
             for a in range(style.shape[-2]):
                 for b in range(style.shape[-1]):
@@ -226,6 +228,7 @@ def test_a_proposed_style_is_taken_without_a_choice(generator):
     [
         ({"prior": (4, 4, 4, 4)}, "at most one count per module: 3, got 4"),
         ({"prior": (1,)}, "generator.prior"),
+        ({"prior_temperature": 0.0}, "generator.prior-temperature"),
     ],
 )
 def test_priors_that_cannot_be_are_refused(settings, message):
