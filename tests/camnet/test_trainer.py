@@ -305,8 +305,9 @@ def test_a_prior_is_not_learned_of_modules_that_nobody_trained(tmp_path):
 
 
 def test_the_first_modules_alone_learn_where_that_is_asked_for(tmp_path, monkeypatch):
-    small = replace(SMALL, prior=(4,))
-    t, seen = trainer(start=given(tmp_path), generator=small, only_first=2, reuse=2, adaptive=0.5), []
+    small = replace(SMALL, prior=(4,), context=True)  # the context serves the finer modules, too: it stays as it is
+    start = given(tmp_path, generator=replace(small, prior=()))
+    t, seen = trainer(start=start, generator=small, only_first=2, reuse=2, adaptive=0.5), []
     before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
     monkeypatch.setattr("camnet.trainer.search", lambda *asked: seen.append(asked[4]) or search(*asked))
     figures = [values for step in (0, 8, 16) for values in t.round(step, 0.3)]
