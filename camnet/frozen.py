@@ -63,7 +63,9 @@ class FrozenGenerator(Decorruptor):
         self._generator = generator.eval().requires_grad_(False)
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
-        self.proposable = config.global_code * sum(config.regions_of(k) == 1 for k in range(len(config.resolutions)))
+        self._is_whole = [config.regions_of(k) == 1 for k in range(len(config.resolutions))]
+        self._is_whole += [True] if config.colorist else []
+        self.proposable = config.global_code * sum(self._is_whole)
         self.card = card
 
     def codes(self, n: int, random: torch.Generator) -> list[Code | Candidates]:
@@ -88,13 +90,12 @@ class FrozenGenerator(Decorruptor):
         return self._generator(degraded, codes)[-1]
 
     def with_proposal(self, codes: list[Code | Candidates], proposed: Float[Tensor, "m c"]) -> list[Code | Candidates]:
-        """Replace the styles that hold for the whole image, coarse to fine: colors above all.
+        """Replace the styles that hold for the whole image, coarse to fine, then the colorist's: colors above all.
 
         Where a prior was to choose, the proposal is the choice.
         """
         parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
-        whole = [self._generator.config.regions_of(level) == 1 for level in range(len(codes))]
-        return [Code(next(parts), code.noise) if one else code for code, one in zip(codes, whole, strict=True)]
+        return [Code(next(parts), code.noise) if one else code for code, one in zip(codes, self._is_whole, strict=True)]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from camnet.code import Candidates, Code, Stage
+from camnet.colorist import Colorist, colors, with_lightness
 from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, filled_at, kept_at
 from camnet.degraded import Degraded
@@ -29,6 +30,7 @@ class Generator(nn.Module):
         if config.context:
             self.context = Context(config)
         self.priors = nn.ModuleList(Prior(width, config.global_code) for width in config.widths[: len(config.prior)])
+        self.colorist = Colorist(config.colorist, config.global_code) if config.colorist else None
         self.precision = torch.float32
         """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
@@ -47,6 +49,8 @@ class Generator(nn.Module):
                 self._module(level).compile_refinement()
             self.conditions = compiled(self.conditions)  # type: ignore[method-assign]
             self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
+            if self.colorist:
+                self.colorist.see = compiled(self.colorist.see)  # type: ignore[method-assign]
 
     def autocast(self) -> torch.autocast:
         """Where networks compute in the generator's precision."""
@@ -63,9 +67,13 @@ class Generator(nn.Module):
         )
 
     def codes(self, n: int, generator: torch.Generator) -> list[Code | Candidates]:
-        """Draw n codes for every module, coarse to fine; candidates where a prior chooses once it sees the image."""
+        """Draw n codes for every module, coarse to fine, then for the colorist, where there is one.
+
+        They are candidates where a prior, or taste, chooses once it sees the image.
+        """
         undecided = [self._candidates(n, level, m, generator) for level, m in enumerate(self.config.prior)]
-        return [*undecided, *(self.draw(n, level, generator) for level in range(len(undecided), len(self.levels)))]
+        decided = [self.draw(n, level, generator) for level in range(len(undecided), len(self.levels))]
+        return [*undecided, *decided, *([self._color_candidates(n, generator)] if self.colorist else [])]
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
         """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
@@ -112,16 +120,21 @@ class Generator(nn.Module):
 
         Args:
             degraded: n degraded images.
-            codes: k codes for each image and module, image by image: n * k in all. Of candidates the prior chooses.
-                Codes of the first modules alone: only these are run.
+            codes: k codes for each image and module, image by image: n * k in all; then for the colorist. Of
+                candidates the prior, or taste, chooses. Codes of the first modules alone: only these are run.
 
         Returns:
             One image per code, coarse to fine (n * k each); that of the last module is in [0, 1] and exact in the kept
             part.
+
+        Raises:
+            ValueError: If there are more codes than what hears them.
         """
+        if len(codes) > len(self.levels) + (self.colorist is not None):
+            raise ValueError(f"{len(codes)} codes for {len(self.levels)} modules: one each, and one for the colorist")
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
-        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):
+        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):  # of the colorist: below
             known = repeated_rows(condition, many if level else 1)  # the first module is entered once an image
             if isinstance(code, Candidates):
                 entered = self.enter(level, known, stage)
@@ -133,7 +146,36 @@ class Generator(nn.Module):
             images.append(stage.image)
         if len(images) == len(self.levels):
             images[-1] = self.consistent(degraded, images[-1])
+        if len(codes) > len(self.levels):
+            images[-1] = self.recolored(degraded, images[-1], codes[-1])
         return images
+
+    def recolored(
+        self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates
+    ) -> Float[Tensor, "nk 3 h w"]:
+        """Color restorations anew whose images had lost all color, from their lightness; the others stay.
+
+        Args:
+            degraded: n degraded images.
+            restored: k restorations of each, image by image.
+            codes: Of the colorist, one for each restoration.
+        """
+        if degraded.task != "mix":
+            return restored
+        is_gray = degraded.planes()[:, :1].repeat_interleave(len(restored) // len(degraded), dim=0) > 0
+        painted = self.painted(restored.mean(dim=1, keepdim=True), codes)
+        return torch.where(is_gray, self.consistent(degraded, painted), restored)
+
+    def painted(self, lightness: Float[Tensor, "n 1 h h"], codes: Code | Candidates) -> Float[Tensor, "n 3 h h"]:
+        """What the colorist makes of a lightness; not in [0, 1] where a color is too strong for its lightness."""
+        assert self.colorist is not None
+        with self.autocast():
+            seen = self.colorist.see(lightness)
+        if isinstance(codes, Candidates):
+            schemes = self.colorist.chosen(seen, codes, self.config.prior_temperature)
+        else:
+            schemes = self.colorist.schemes(seen, codes.style.flatten(1).unsqueeze(1))
+        return with_lightness(lightness, _double(colors(seen.maps, schemes).squeeze(1), "bilinear"))
 
     def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Put back what is known, of m restorations of each degraded image, given image by image."""
@@ -142,8 +184,13 @@ class Generator(nn.Module):
     def _candidates(self, n: int, level: int, m: int, generator: torch.Generator) -> Candidates:
         """Draw n codes of a module, with m styles each."""
         code, styles = self.draw(n, level, generator), self.draw(n * m, level, generator).style.unflatten(0, (n, m))
-        chance = torch.rand(styles[:, :, 0].shape, generator=generator, device=styles.device)
-        return Candidates(styles, code.noise, -(-chance.log()).log())
+        return Candidates(styles, code.noise, _luck(styles, generator))
+
+    def _color_candidates(self, n: int, generator: torch.Generator) -> Candidates:
+        """Draw n codes of the colorist."""
+        shape = (n, self.config.schemes, self.config.global_code, 1, 1)
+        styles = torch.randn(shape, generator=generator, device=generator.device)
+        return Candidates(styles, styles[:, 0, :0], _luck(styles, generator))
 
     def _module(self, level: int) -> CascadeModule:
         module = self.levels[level]
@@ -184,3 +231,9 @@ def each(degraded: Degraded, many: int) -> Degraded:
 def _double(x: Tensor, mode: str) -> Tensor:
     """Upsample by two."""
     return F.interpolate(x, scale_factor=2, mode=mode)
+
+
+def _luck(styles: Float[Tensor, "n m zg g g"], generator: torch.Generator) -> Float[Tensor, "n m g g"]:
+    """Draw the luck of each candidate: standard Gumbel."""
+    chance = torch.rand(styles[:, :, 0].shape, generator=generator, device=styles.device)
+    return -(-chance.log()).log()

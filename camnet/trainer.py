@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from camnet import frozen
 from camnet.adversary import Adversary
 from camnet.code import Code
+from camnet.coloring import coloring_loss
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
@@ -75,9 +76,7 @@ class Trainer:
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
         if config.only_first:
-            self.generator.requires_grad_(False)
-            for part in (*self.generator.levels[: config.only_first], *self.generator.priors):
-                part.requires_grad_(True)
+            self._train_only(*self.generator.levels[: config.only_first], *self.generator.priors)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
@@ -98,6 +97,12 @@ class Trainer:
         self.averaged.prepare(precision)
         if config.compile:
             self.distance.compile_parts()
+
+    def _train_only(self, *parts: nn.Module) -> None:
+        """Leave the rest of the generator without gradient: what has none is not stepped, nor does its weight decay."""
+        self.generator.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(True)
 
     def begin(self, resumed: bool = False) -> None:
         """Begin with the weights of --start, where they are given; to be called once, before the first round.
@@ -124,8 +129,9 @@ class Trainer:
         require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
         if not resumed:
             weights = first.state_dict()
-            own = {name: value for name, value in self.generator.state_dict().items() if not name.startswith("priors.")}
-            only = "--only-prior" if config.only_prior else "--only-first" if config.only_first else ""
+            drawn = ("priors.", "colorist.") if config.only_colorist else ("priors.",)
+            own = {name: value for name, value in self.generator.state_dict().items() if not name.startswith(drawn)}
+            only = config.only
             if only and any(name not in weights or weights[name].shape != own[name].shape for name in own):
                 raise UsageError(
                     f"{only}: --start {config.start} is another network, so parts of this one would stay untrained; "
@@ -149,6 +155,9 @@ class Trainer:
         config = self.config
         random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
         x, maps = self.batch(random)
+        if config.only_colorist:
+            yield from self.study_colors(x, step, progress)
+            return
         tasks = config.generator.tasks
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
         targets = pyramid(x, config.generator.resolutions[: config.searched])
@@ -170,12 +179,13 @@ class Trainer:
                 losses = self.losses(rows, degraded, targets, codes)
                 surprise = self.surprise(rows, found.lessons)
                 judgment, contest = self.judgment(rows, degraded, x, step + taken, progress)
-                norm = self.descent.step(losses.mean() + surprise + judgment, one_cycle(progress))
+                colors, of_colors = self.colors(x[rows], step + taken)
+                norm = self.descent.step(losses.mean() + surprise + judgment + colors, one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
                 figures = {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
-                yield figures | gain(surprise, found.lessons) | contest
+                yield figures | gain(surprise, found.lessons) | contest | of_colors
             first = torch.where(fresh, seen, first)
 
     def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
@@ -190,6 +200,18 @@ class Trainer:
             norm = self.descent.step(surprise, one_cycle(progress))
             self.average(step + taken)
             yield {"camnet/grad_norm": norm, **gain(surprise, lessons)}
+
+    def study_colors(
+        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
+    ) -> Iterator[dict[str, Tensor | float]]:
+        """Train the colorist alone, on all images of a round as many times as their codes would have been used."""
+        config = self.config
+        for taken, some in enumerate(x.split(config.batch) * config.reuse):
+            loss, figures = self.colors(some, step + taken)
+            assert isinstance(loss, Tensor)
+            norm = self.descent.step(loss, one_cycle(progress))
+            self.average(step + taken)
+            yield {"camnet/grad_norm": norm, **figures}
 
     def batch(self, random: torch.Generator) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"] | None]:
         """Draw the images of a round, with their maps of classes where there are any."""
@@ -221,6 +243,21 @@ class Trainer:
             assert isinstance(prior, Prior)
             total = total + prior.loss(lesson.select(rows)).mean()
         return total
+
+    def colors(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
+        """The colorist's loss on images, with its taste's, and their curves; nothing without a colorist."""
+        colorist = self.generator.colorist
+        if colorist is None:
+            return 0.0, {}
+        config = self.config.generator
+        random = generator_at(self.config.seed, step, self.ranks.stream("colorist"), self.device)
+        styles = torch.randn(len(x), config.schemes, config.global_code, generator=random, device=self.device)
+        with self.generator.autocast():
+            seen = colorist.see(x.mean(dim=1, keepdim=True))
+        losses, surprise = coloring_loss(colorist, self.distance, seen, x, styles)
+        gained = math.log(config.schemes) - surprise.detach().mean()
+        figures = {"camnet/color_loss": losses.detach().mean(), "camnet/taste_gain": gained}
+        return losses.mean() + surprise.mean(), figures
 
     def judgment(
         self, rows: Int[Tensor, " b"], degraded: Degraded, x: Float[Tensor, "n 3 h w"], step: int, progress: float

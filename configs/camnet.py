@@ -50,6 +50,12 @@ class GeneratorConfig:
     prior_temperature: float = 1.0
     """1: the prior chooses codes as often as the search would. Less: likely ones more often still, so that fewer
     restorations are in odd colors, and two of an image are more alike. Has no part in training the prior."""
+    colorist: tuple[int, ...] = ()
+    """Channels of a network that colors images which have lost all color, once their lightness is restored: at a half,
+    a quarter, ... of the images' resolution, at least 3 of them. Its code, one for the whole image, chooses a scheme of
+    colors for the things that it tells apart. Empty: their colors are those that the modules choose."""
+    schemes: int = 32
+    """Color schemes among which the colorist chooses, and as many that training tries for each image."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -90,6 +96,7 @@ class GeneratorConfig:
                 )
         self._check_prior()
         self._check_widths()
+        self._check_colorist()
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
         require_range("generator.lightness-only", self.lightness_only, 0, len(self.resolutions) - 1)
@@ -108,6 +115,22 @@ class GeneratorConfig:
         for count in self.prior:
             require_range("generator.prior", count, 2, 1e5)
         require_range("generator.prior-temperature", self.prior_temperature, 0.01, 100)
+
+    def _check_colorist(self) -> None:
+        """Refuse a colorist that could not look at the images, or has none to color."""
+        require_range("generator.schemes", self.schemes, 2, 1e5)
+        if not self.colorist:
+            return
+        if len(self.colorist) < 3 or min(self.colorist) < 1:
+            raise ValueError(f"--generator.colorist needs at least 3 widths, each at least 1, got {self.colorist}")
+        smallest = 2 ** len(self.colorist)
+        if self.resolutions[-1] % smallest:
+            raise ValueError(
+                f"--generator.colorist: {len(self.colorist)} widths halve the images as often, and {smallest} does not "
+                f"divide their {self.resolutions[-1]} pixels; give fewer"
+            )
+        if "mix" not in self.tasks:
+            raise ValueError("--generator.colorist colors images of the mix task: add mix to --generator.tasks")
 
     def _check_widths(self) -> None:
         """Refuse modules without channels, and channels that do not make GroupNorm's 8 groups."""
@@ -164,6 +187,9 @@ class CamnetConfig:
     only_first: int = 0
     """Train only the first modules, so many, with their priors, and leave the rest of the network as --start has it.
     They choose colors and what fills large holes, and a step takes a small part of the time. 0: train all of it."""
+    only_colorist: bool = False
+    """Train only the colorist (--generator.colorist), and leave the rest of the network as --start has it, without
+    running it: colors in minutes."""
     only_prior: bool = False
     """Leave the network as --start has it and learn only its prior (--generator.prior): minutes, not hours."""
     grids: tuple[int, ...] = (4,)
@@ -243,6 +269,7 @@ class CamnetConfig:
             )
         self._check_prior()
         self._check_only_first()
+        self._check_only_colorist()
         if self.adaptive and self.reuse < 2:
             raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
         if ("lpips" in self.features) != (self.lpips != Path()):
@@ -296,6 +323,18 @@ class CamnetConfig:
                 "to learn from; train at least as many modules as have one"
             )
 
+    def _check_only_colorist(self) -> None:
+        """Refuse a training of the colorist that has none, or something else to train besides."""
+        if not self.only_colorist:
+            return
+        if not (self.start and self.generator.colorist):
+            raise ValueError("--only-colorist True needs weights, --start, and what to train, --generator.colorist")
+        if self.only_prior or self.only_first or self.adversarial_weight:
+            raise ValueError(
+                "--only-colorist True leaves all else as it is: leave out --only-prior, --only-first and "
+                "--adversarial-weight"
+            )
+
     def _for_another_size(self) -> str:
         """What to change where the modules do not end at the size of the images."""
         size = self.data.size
@@ -326,6 +365,16 @@ class CamnetConfig:
             )
         if self.unlabeled and "classifier" in self.features:
             raise ValueError("--unlabeled True: --features classifier learns from labels; leave one of the two out")
+
+    @property
+    def only(self) -> str:
+        """The flag that leaves a part of the network as --start has it; empty: all of it is trained."""
+        flags = {
+            "--only-prior": self.only_prior,
+            "--only-first": self.only_first > 0,
+            "--only-colorist": self.only_colorist,
+        }
+        return next((flag for flag, is_given in flags.items() if is_given), "")
 
     @property
     def searched(self) -> int:

@@ -34,6 +34,8 @@ CAMNET = frozenset(
         "camnet/mean_distance",
         "camnet/diversity",
         "camnet/prior_gain",
+        "camnet/color_loss",
+        "camnet/taste_gain",
         "camnet/adversarial_loss",
         "camnet/discriminator_loss",
         "samples/mix",
