@@ -64,6 +64,7 @@ def main() -> None:
         controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")
         if options.only in (None, name):
             ones = ["--candidates", *("1" for _ in config.candidates), "--generator.prior"]
+            ones = [*([] if config.only_colorist else ones), "--generator.schemes", "1"]
             train_once([*own, *length, *ones, "--out", str(controls[name])], controls[name])
             distance = json.loads(controls[name].with_suffix(".json").read_text())["distance"]
             if distance != card["distance"]:

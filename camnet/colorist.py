@@ -130,6 +130,9 @@ def colors(maps: Float[Tensor, "n k r r"], schemes: Schemes) -> Float[Tensor, "n
 
 
 def with_lightness(lightness: Float[Tensor, "n 1 r r"], colors: Float[Tensor, "n 2 r r"]) -> Float[Tensor, "n 3 r r"]:
-    """The image of a lightness, the mean of its channels, and of coordinates in an orthonormal basis of its colors."""
-    basis = colors.new_tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
-    return lightness + torch.einsum("ncab,cr->nrab", colors, F.normalize(basis))
+    """The image of a lightness, the mean of its channels, and of coordinates in an orthonormal basis of its colors.
+
+    The basis: red without green, and both without blue.
+    """
+    first, second = colors[:, :1] / 2**0.5, colors[:, 1:] / 6**0.5
+    return lightness + torch.cat([second + first, second - first, -2 * second], dim=1)

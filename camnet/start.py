@@ -55,14 +55,17 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> st
         How many were taken, as a sentence.
 
     Raises:
-        UsageError: If less than half of the generator's would be taken: then it is another network.
+        UsageError: If less than half of the cascade's would be taken: then it is another network. (A colorist may be
+            new to it.)
     """
     own = generator.state_dict()
     weights = {key: _lightness_of(value, own.get(key)) for key, value in weights.items()}
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-    if 2 * len(fitting) < len(own):
+    cascade = [key for key in own if not key.startswith("colorist.")]
+    known = sum(key in fitting for key in cascade)
+    if 2 * known < len(cascade):
         raise UsageError(
-            f"--start {name}: only {len(fitting)} of this generator's {len(own)} tensors are among its weights in the "
+            f"--start {name}: only {known} of this generator's {len(cascade)} tensors are among its weights in the "
             "same shape; compare --generator.widths and --generator.tasks"
         )
     generator.load_state_dict(own | fitting)

@@ -134,7 +134,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             stride=config.stride,  # checkpoints lie between rounds, so that a resumed training equals an uncut one
             log_every=config.log_every * config.stride,
             save_every=100 * config.stride,
-            show={"camnet/color_loss" if config.only_colorist else "camnet/loss": "loss", "camnet/best_distance": "best"},
+            show={f"camnet/{'color_' if config.only_colorist else ''}loss": "loss", "camnet/best_distance": "best"},
             max_minutes=config.max_minutes,
             device=where,
             ranks=ranks,

@@ -55,7 +55,8 @@ class GeneratorConfig:
     a quarter, ... of the images' resolution, at least 3 of them. Its code, one for the whole image, chooses a scheme of
     colors for the things that it tells apart. Empty: their colors are those that the modules choose."""
     schemes: int = 32
-    """Color schemes among which the colorist chooses, and as many that training tries for each image."""
+    """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
+    regression, the control."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -118,7 +119,7 @@ class GeneratorConfig:
 
     def _check_colorist(self) -> None:
         """Refuse a colorist that could not look at the images, or has none to color."""
-        require_range("generator.schemes", self.schemes, 2, 1e5)
+        require_range("generator.schemes", self.schemes, 1, 1e5)
         if not self.colorist:
             return
         if len(self.colorist) < 3 or min(self.colorist) < 1:

@@ -365,6 +365,7 @@ ALL_TASKS = GeneratorConfig(
     norm=False,
     factors=5,
     tasks=("mix", "decompression", "layout"),
+    colorist=(8, 8, 8),
 )
 
 

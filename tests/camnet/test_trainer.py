@@ -319,6 +319,56 @@ def test_the_first_modules_alone_learn_where_that_is_asked_for(tmp_path, monkeyp
         assert {name.split(".")[1] for name in changed if name.startswith("levels")} == {"0", "1"}
 
 
+def test_the_colorist_alone_learns_where_that_is_asked_for(tmp_path, searches):
+    small = replace(SMALL, colorist=(8, 8, 8), schemes=4)
+    start = given(tmp_path, generator=SMALL)
+    t = trainer(start=start, generator=small, only_colorist=True, reuse=2)
+    before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
+    figures = [values for step in (0, 4) for values in t.round(step, 0.3)]
+    assert not searches
+    assert len(figures) == 2 * t.config.stride
+    assert figures[0]["camnet/taste_gain"].item() == pytest.approx(0, abs=1e-5)
+    assert all(set(values) == {"camnet/color_loss", "camnet/taste_gain", "camnet/grad_norm"} for values in figures)
+    for weights in (t.generator.state_dict(), t.averaged.state_dict()):
+        changed = {name for name, value in weights.items() if not torch.equal(value, before[name])}
+        assert {name.split(".")[0] for name in changed} == {"colorist"}
+        assert any(name.startswith("colorist.taste") for name in changed)
+
+
+def test_a_colorist_is_learned_beside_the_network():
+    t = trainer(generator=replace(SMALL, colorist=(8, 8, 8), schemes=4))
+    before = {name: value.clone() for name, value in t.generator.state_dict().items()}
+    figures = list(t.round(0, 0.3))
+    assert all("camnet/color_loss" in values and "camnet/loss" in values for values in figures)
+    changed = {name.split(".")[0] for name, value in t.generator.state_dict().items() if (value != before[name]).any()}
+    assert changed == {"levels", "colorist"}
+    assert "camnet/color_loss" not in next(trainer().round(0, 0.3))
+
+
+def test_what_is_trained_alone_does_not_leave_a_colorist_undrawn(tmp_path):
+    small, start = replace(SMALL, colorist=(8, 8, 8), prior=(4,)), given(tmp_path, generator=SMALL)
+    for only in ({"only_prior": True}, {"only_first": 2}):
+        with pytest.raises(UsageError, match="is another network"):
+            trainer(start=start, generator=small, **only)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": ""}, "needs weights, --start"),
+        ({"generator": SMALL}, r"what to train, --generator\.colorist"),
+        ({"only_prior": True, "generator": replace(SMALL, colorist=(8, 8, 8), prior=(4,))}, "leave out --only-prior"),
+        ({"only_first": 1}, "leave out --only-prior, --only-first"),
+        ({"adversarial_weight": 0.5}, "--adversarial-weight"),
+    ],
+)
+def test_a_training_of_the_colorist_that_cannot_be_is_refused(settings, message):
+    given = {"start": "digits", "only_colorist": True, "generator": replace(SMALL, colorist=(8, 8, 8))}
+    CamnetConfig(**given)
+    with pytest.raises(ValueError, match=message):
+        CamnetConfig(**given | settings)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
