@@ -162,9 +162,16 @@ class Generator(nn.Module):
         """
         if degraded.task != "mix":
             return restored
-        is_gray = degraded.planes()[:, :1].repeat_interleave(len(restored) // len(degraded), dim=0) > 0
-        painted = self.painted(restored.mean(dim=1, keepdim=True), codes)
-        return torch.where(is_gray, self.consistent(degraded, painted), restored)
+        many = len(restored) // len(degraded)
+        is_gray = degraded.planes()[:, 0, 0, 0].repeat_interleave(many) > 0
+        if restored.device.type != "cpu" or torch.compiler.is_compiling():  # the host would wait to learn which rows
+            painted = self.consistent(degraded, self.painted(restored.mean(dim=1, keepdim=True), codes))
+            return torch.where(is_gray.view(-1, 1, 1, 1), painted, restored)
+        rows = is_gray.nonzero().flatten()
+        if not len(rows):
+            return restored
+        painted = self.painted(restored[rows].mean(dim=1, keepdim=True), codes.select(rows))
+        return restored.index_copy(0, rows, self.consistent(degraded.select(rows // many), painted))
 
     def painted(self, lightness: Float[Tensor, "n 1 h h"], codes: Code | Candidates) -> Float[Tensor, "n 3 h h"]:
         """What the colorist makes of a lightness; not in [0, 1] where a color is too strong for its lightness."""
