@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 HIDDEN = 64
 STRENGTH = 8.0
-"""What colors are multiplied by: coordinates of photographs have a standard deviation of about an eighth."""
+"""What colors are multiplied by: their coordinates have a standard deviation of 0.11 in photographs."""
 
 
 class Taste(nn.Module):
