@@ -179,7 +179,7 @@ class Generator(nn.Module):
         with self.autocast():
             seen = self.colorist.see(lightness)
         if isinstance(codes, Candidates):
-            schemes = self.colorist.chosen(seen, codes, self.config.prior_temperature)
+            schemes = self.colorist.chosen(seen, codes, self.config.taste_temperature)
         else:
             schemes = self.colorist.schemes(seen, codes.style.flatten(1).unsqueeze(1))
         return with_lightness(lightness, _double(colors(seen.maps, schemes).squeeze(1), "bilinear"))

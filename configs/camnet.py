@@ -57,6 +57,8 @@ class GeneratorConfig:
     schemes: int = 32
     """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
     regression, the control."""
+    taste_temperature: float = 1.0
+    """The same for the colorist's choice: less than 1 prefers likely schemes, and leaves out wild colors and some variety."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -120,6 +122,7 @@ class GeneratorConfig:
     def _check_colorist(self) -> None:
         """Refuse a colorist that could not look at the images, or has none to color."""
         require_range("generator.schemes", self.schemes, 1, 1e5)
+        require_range("generator.taste-temperature", self.taste_temperature, 0.01, 100)
         if not self.colorist:
             return
         if len(self.colorist) < 3 or min(self.colorist) < 1:

@@ -76,7 +76,7 @@ def test_other_tasks_are_left_alone(generator, task):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_of_candidates_the_scheme_is_taken_that_taste_and_luck_choose(generator, temperature):
-    generator.config = replace(CONFIG, prior_temperature=temperature)
+    generator.config = replace(CONFIG, taste_temperature=temperature)
     lightness, codes = images(6)[:, :1], generator.codes(6, seeded(3))[-1]
     assert codes.styles.shape == (6, 5, 4, 1, 1)
     settled = []
@@ -202,6 +202,7 @@ def test_what_is_seen_has_a_row_for_each_image(generator):
         ({"colorist": (8, 8, 0)}, "each at least 1"),
         ({"colorist": (8, 8, 8, 8, 8)}, "32 does not divide their 16 pixels; give fewer"),
         ({"schemes": 0}, r"generator\.schemes"),
+        ({"taste_temperature": 0.0}, r"generator\.taste-temperature"),
         ({"tasks": ("layout",)}, "add mix to --generator.tasks"),
     ],
 )
