@@ -32,11 +32,23 @@ def test_a_control_is_trained_by_the_command_of_the_card(weights, monkeypatch, t
     assert control[: len(command)] == command
     assert control[len(command) :] == [
         *("--steps", "12", "--max-minutes", "0", "--candidates", "1", "1", "1", "--generator.prior"),
-        *("--out", str(Path("runs/made_m1_steps.safetensors"))),
+        *("--generator.schemes", "1", "--out", str(Path("runs/made_m1_steps.safetensors"))),
     ]
     Path("runs").rmdir()
     moved = asked(monkeypatch, *given, "--data-root", "elsewhere")
     assert moved[len(command) : len(command) + 2] == ["--data.root", "elsewhere"]
+
+
+def test_the_control_of_a_colorist_has_one_scheme_and_the_same_cascade(weights, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command = f"--start {weights('start')} --only-colorist True --generator.colorist 8 8 8"
+    sha256 = json.loads((tmp_path / "start.json").read_text())["file_sha256"]
+    card = {"command": f"python -m camnet.train {command}", "steps": 12, "seconds": 3.0}
+    control = asked(monkeypatch, "--generator", weights("made", card=card | {"before": {"file_sha256": sha256}}))
+    assert control[len(command.split()) :] == [
+        *("--steps", "12", "--max-minutes", "0", "--generator.schemes", "1"),
+        *("--out", str(Path("runs/made_m1_steps.safetensors"))),
+    ]
 
 
 def test_where_only_a_prior_was_learned_the_weights_before_are_asked_for(weights, monkeypatch, tmp_path):
