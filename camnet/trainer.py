@@ -256,7 +256,7 @@ class Trainer:
             seen = colorist.see(x.mean(dim=1, keepdim=True))
         losses, surprise = coloring_loss(colorist, self.distance, seen, x, styles)
         gained = math.log(config.schemes) - surprise.detach().mean()
-        figures = {"camnet/color_loss": losses.detach().mean(), "camnet/taste_gain": gained}
+        figures: dict[str, Tensor | float] = {"camnet/color_loss": losses.detach().mean(), "camnet/taste_gain": gained}
         return losses.mean() + surprise.mean(), figures
 
     def judgment(

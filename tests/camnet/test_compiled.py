@@ -35,7 +35,8 @@ for compiled in (False, True):
     trainer = Trainer(config, images, cpu)
     trainer.begin()
     rounds = [trainer.round(step, 0.0) for step in range(0, 4 * config.stride, config.stride)]
-    losses[compiled] = [float(values["camnet/loss"] + values["camnet/color_loss"]) for some in rounds for values in some]
+    both = [values["camnet/loss"] + values["camnet/color_loss"] for some in rounds for values in some]
+    losses[compiled] = [float(loss) for loss in both]
 print(json.dumps({"plain": losses[False], "compiled": losses[True], "functions": seen}))
 """
 
