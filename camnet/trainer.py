@@ -245,9 +245,9 @@ class Trainer:
         return total
 
     def colors(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
-        """The colorist's loss on images, with its taste's, and their curves; nothing without a colorist."""
+        """The colorist's loss on images, with its taste's, and their curves; nothing where no colorist is to learn."""
         colorist = self.generator.colorist
-        if colorist is None:
+        if colorist is None or self.config.only_first:
             return 0.0, {}
         config = self.config.generator
         random = generator_at(self.config.seed, step, self.ranks.stream("colorist"), self.device)

@@ -305,7 +305,8 @@ def test_a_prior_is_not_learned_of_modules_that_nobody_trained(tmp_path):
 
 
 def test_the_first_modules_alone_learn_where_that_is_asked_for(tmp_path, monkeypatch):
-    small = replace(SMALL, prior=(4,), context=True)  # the context serves the finer modules, too: it stays as it is
+    # The context serves the finer modules, too: it stays as it is; and so does a colorist.
+    small = replace(SMALL, prior=(4,), context=True, colorist=(8, 8, 8))
     start = given(tmp_path, generator=replace(small, prior=()))
     t, seen = trainer(start=start, generator=small, only_first=2, reuse=2, adaptive=0.5), []
     before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
@@ -313,6 +314,7 @@ def test_the_first_modules_alone_learn_where_that_is_asked_for(tmp_path, monkeyp
     figures = [values for step in (0, 8, 16) for values in t.round(step, 0.3)]
     assert seen == [(4, 2)] * 6  # in each round once more for --adaptive
     assert all("camnet/prior_gain" in values and "camnet/loss" in values for values in figures)
+    assert not any("camnet/color_loss" in values for values in figures)
     for weights in (t.generator.state_dict(), t.averaged.state_dict()):
         changed = {name for name, value in weights.items() if not torch.equal(value, before[name])}
         assert {name.split(".")[0] for name in changed} == {"levels", "priors"}
