@@ -84,9 +84,8 @@ class Colorist(nn.Module):
         self.draw = nn.Conv2d(widths[0], MAPS, 3, padding=1)
         self.map, self.hear, self.look = mapping(code, MAPPED), nn.Linear(MAPPED, HIDDEN), nn.Linear(widths[-1], HIDDEN)
         self.mix, self.decide = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 2 * MAPS)
-        nn.init.normal_(
-            self.decide.weight, std=0.02
-        )  # faint colors at first, but heard: a search finds the nearer ones
+        # Faint colors at first, but heard: a search finds the nearer ones.
+        nn.init.normal_(self.decide.weight, std=0.02)
         nn.init.zeros_(self.decide.bias)
         self.taste = Taste(widths[2])
 

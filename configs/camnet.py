@@ -58,8 +58,8 @@ class GeneratorConfig:
     """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
     regression, the control."""
     taste_temperature: float = 1.0
-    """The same for the colorist's choice: less than 1 prefers likely schemes, and leaves out wild colors and some
-    variety."""
+    """As --generator.prior-temperature, for the colorist's choice among schemes: less leaves out wild colors, and some
+    variety with them. Has no part in training."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
