@@ -77,19 +77,19 @@ def test_other_tasks_are_left_alone(generator, task):
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_of_candidates_the_scheme_is_taken_that_taste_and_luck_choose(generator, temperature):
     generator.config = replace(CONFIG, taste_temperature=temperature)
-    lightness, codes = images(6)[:, :1], generator.codes(6, seeded(3))[-1]
-    assert codes.styles.shape == (6, 5, 4, 1, 1)
-    settled = []
-    for row in range(6):
-        seen = generator.colorist.see(lightness[row : row + 1])
-        totals = [
-            generator.colorist.scores(seen, generator.colorist.schemes(seen, style.view(1, 1, 4))).item() / temperature
-            + luck.item()
-            for style, luck in zip(codes.styles[row], codes.luck[row], strict=True)
+    colorist, lightness, codes = generator.colorist, images(40)[:, :1], generator.codes(40, seeded(3))[-1]
+    assert codes.styles.shape == (40, 5, 4, 1, 1)
+    totals = {1.0: [], 0.3: []}
+    for row in range(40):
+        seen = colorist.see(lightness[row : row + 1])
+        scores = [
+            colorist.scores(seen, colorist.schemes(seen, style.view(1, 1, 4))).item() for style in codes.styles[row]
         ]
-        settled.append(max(range(5), key=totals.__getitem__))
-    assert len(set(settled)) > 1
-    style = codes.styles[torch.arange(6), torch.tensor(settled)]
+        for t, rows in totals.items():
+            rows.append(torch.tensor(scores) / t + codes.luck[row].flatten())
+    settled = {t: torch.stack(rows).argmax(dim=1) for t, rows in totals.items()}
+    assert (settled[1.0] != settled[0.3]).any()  # or a temperature that is passed over would not be noticed
+    style = codes.styles[torch.arange(40), settled[temperature]]
     alone = generator.painted(lightness, Code(style, codes.noise))
     assert torch.allclose(generator.painted(lightness, codes), alone, atol=1e-5)
 
