@@ -6,8 +6,8 @@ looks at all of it. It draws maps, which no code enters: soft answers to what th
 the whole image, decides on a scheme, what color each map stands for: C(x̃, z) = sum_k a_k(z, y) B_k(y), y the lightness.
 A place gets its color from what it is, and two places that are alike get the same.
 
-A scheme costs next to nothing beside the maps, so that many can be tried: by the search, which knows the truth
-(`camnet.coloring`), and by taste, which does not (`camnet.taste`).
+A scheme costs next to nothing beside the maps, and is judged on small ones, so that many can be tried: by the search,
+which knows the truth (`camnet.coloring`), and by taste, which does not (`camnet.taste`).
 
 Source: ours. A bilinear form with one factor from the image and one from a code is that of Tenenbaum and Freeman,
 "Separating Style and Content with Bilinear Models" (2000). Colors at half resolution, as JPEG and video keep them.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from camnet import frozen
 from camnet.adversary import Adversary
@@ -76,7 +76,9 @@ class Trainer:
         with seeded(config.seed, "generator"):
             self.generator = Generator(config.generator).to(where)
         if config.only_first:
-            self._train_only(*self.generator.levels[: config.only_first], *self.generator.priors)
+            self.generator.requires_grad_(False)
+            for part in (*self.generator.levels[: config.only_first], *self.generator.priors):
+                part.requires_grad_(True)
         self.averaged = Generator(config.generator).to(where)
         self.averaged.load_state_dict(self.generator.state_dict())
         self.distance = Distance(
@@ -97,12 +99,6 @@ class Trainer:
         self.averaged.prepare(precision)
         if config.compile:
             self.distance.compile_parts()
-
-    def _train_only(self, *parts: nn.Module) -> None:
-        """Leave the rest of the generator without gradient: what has none is not stepped, nor does its weight decay."""
-        self.generator.requires_grad_(False)
-        for part in parts:
-            part.requires_grad_(True)
 
     def begin(self, resumed: bool = False) -> None:
         """Begin with the weights of --start, where they are given; to be called once, before the first round.
