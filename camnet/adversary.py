@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camnet.degraded import Degraded
 from camnet.discriminator import REACH, Discriminator, pair_loss, roughness
 from camnet.generator import Generator
 from configs.camnet import CamnetConfig
@@ -45,26 +44,26 @@ class Adversary:
     def contest(
         self,
         generator: Generator,
-        degraded: Degraded,
+        condition: Float[Tensor, "n p r r"],
         truth: Float[Tensor, "n 3 h h"],
+        made: Float[Tensor, "n 3 h h"],
         random: torch.Generator,
         share: float,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Restore with drawn codes, let the discriminator learn from it, then ask it.
+        """Let the discriminator learn from restorations with drawn codes, then ask it.
 
         Args:
-            generator: What is judged; it is not stepped.
-            degraded: n degraded images.
+            generator: What is judged; only its precision is asked for.
+            condition: What it is told of the images (`Generator.told`).
             truth: The photographs.
-            random: Draws codes and noise.
+            made: Its restorations, with gradient.
+            random: Draws noise.
             share: Step size as a share of the learning rate.
 
         Returns:
             The generator's loss, with gradient, and what the discriminator's was before its step; both log 2 where
             nobody can tell.
         """
-        made = generator(degraded, generator.codes(len(truth), random))[-1]
-        condition = generator.told(degraded)
         pairs = torch.cat([truth, made.detach()])
         noise = REACH * torch.randn(pairs.shape, generator=random, device=pairs.device)
         scores, moved = self._scores(generator, torch.cat([pairs, pairs + noise]), condition).chunk(2)

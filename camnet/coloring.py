@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from camnet.colorist import Colorist, Schemes, Seen, colors, with_lightness
-from camnet.distance import WIDTH, Distance
-from camnet.imle import BYTES_AT_ONCE
+from camnet.bilinear import Schemes, colors
+from camnet.colorist import Colorist, Seen, with_lightness
+from camnet.distance import Distance
+from camnet.imle import nearest_of
 from env.resize import pooled
 
 SEARCHED, COMPARED = 4, 2
@@ -34,7 +35,7 @@ def coloring_loss(
         The distance to the truth, at half resolution and at a quarter, summed; and the cross-entropy, in nats, of
         taste's guess at the nearest candidate, whose gradient reaches taste alone.
     """
-    schemes = colorist.schemes(seen, styles)
+    schemes = colorist.schemes(seen.whole, styles)
     choice = nearest_scheme(distance, seen, schemes, x)
     winner = schemes[torch.arange(len(x), device=x.device), choice, None]
     colored, loss = colors(seen.maps, winner).squeeze(1), torch.zeros_like(x[:, 0, 0, 0])
@@ -51,12 +52,9 @@ def nearest_scheme(distance: Distance, seen: Seen, schemes: Schemes, x: Float[Te
     """Which of the schemes brings each image nearest to the truth, at a quarter of its resolution."""
     small = pooled(x, x.shape[-1] // SEARCHED)
     lightness, maps = small.mean(dim=1, keepdim=True), pooled(seen.maps, small.shape[-1])
-    truth, m = distance.features(small), schemes.shape[1]
-    at_once = max(1, BYTES_AT_ONCE.get(x.device.type, 2**28) // (4 * WIDTH * m * small.shape[-1] ** 2))
-    choice = []
-    for first in range(0, len(x), at_once):
-        rows = slice(first, first + at_once)
-        made = colors(maps[rows], schemes[rows]).flatten(0, 1)
-        tried = with_lightness(lightness[rows].repeat_interleave(m, dim=0), made)
-        choice.append(distance.between(distance.features(tried), [f[rows] for f in truth]).view(-1, m).argmin(dim=1))
-    return torch.cat(choice)
+
+    def made(rows: slice) -> Tensor:
+        tried = colors(maps[rows], schemes[rows]).flatten(0, 1)
+        return with_lightness(lightness[rows].repeat_interleave(schemes.shape[1], dim=0), tried)
+
+    return nearest_of(distance, small, schemes.shape[1], made)

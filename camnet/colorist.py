@@ -14,26 +14,17 @@ Source: ours. A bilinear form with one factor from the image and one from a code
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.bilinear import MAPS, Bilinear, Schemes, colors
 from camnet.code import Candidates
-from camnet.module import mapping
 from camnet.taste import Taste
 from env.resize import pooled
 from env.rows import Rows
-
-MAPS = 32
-"""How many maps of what there is."""
-MAPPED = 64
-HIDDEN = 128
-
-Schemes = Float[Tensor, "n m 2 k"]
-"""What color each of k maps stands for, in each of m schemes for n images."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +42,8 @@ class Seen(Rows):
     maps: Float[Tensor, "n k r r"]
 
 
-class Residual(nn.Module):
-    """Two convolutions that add to what enters; they begin by adding nothing."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x: Float[Tensor, "n c r r"]) -> Float[Tensor, "n c r r"]:
-        """Add the block's correction to x."""
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
-
-
-class Colorist(nn.Module):
-    """A U-Net on lightness that draws maps, and what makes schemes of styles."""
+class Colorist(Bilinear):
+    """A U-Net on lightness that draws maps, and what makes schemes of styles: what color each map stands for."""
 
     def __init__(self, widths: tuple[int, ...], code: int) -> None:
         """Draw the weights.
@@ -74,41 +52,14 @@ class Colorist(nn.Module):
             widths: Channels at a half, a quarter, ... of the images' resolution; at least 3.
             code: Length of a style.
         """
-        super().__init__()
-        self.entry = nn.Conv2d(4, widths[0], 3, padding=1)
-        steps = list(pairwise(widths))
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
-        self.going_down = nn.ModuleList(Residual(width) for width in widths[1:])
-        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
-        self.going_up = nn.ModuleList(Residual(width) for width in widths)
+        super().__init__(4, widths, code, values=2)
         self.draw = nn.Conv2d(widths[0], MAPS, 3, padding=1)
-        self.map, self.hear, self.look = mapping(code, MAPPED), nn.Linear(MAPPED, HIDDEN), nn.Linear(widths[-1], HIDDEN)
-        self.mix, self.decide = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 2 * MAPS)
-        # Faint colors at first, but heard: a search finds the nearer ones.
-        nn.init.normal_(self.decide.weight, std=0.02)
-        nn.init.zeros_(self.decide.bias)
         self.taste = Taste(widths[2])
 
     def see(self, lightness: Float[Tensor, "n 1 h h"]) -> Seen:
         """All that no code enters."""
-        h = self.entry(F.pixel_unshuffle(2 * lightness - 1, 2))
-        passed = [h]
-        for down, residual in zip(self.down, self.going_down, strict=True):
-            h = residual(down(F.silu(h)))
-            passed.append(h)
-        h = self.going_up[-1](h)
-        whole, places = F.silu(h.float()).mean(dim=(2, 3)), h
-        for level in reversed(range(len(self.up))):
-            above = F.interpolate(self.up[level](F.silu(h)), scale_factor=2, mode="bilinear")
-            h = self.going_up[level](passed[level] + above)
-            places = h if level == 2 else places
-        return Seen(whole, places.float(), self.draw(F.silu(h)).float())
-
-    def schemes(self, seen: Seen, styles: Float[Tensor, "n m z"]) -> Schemes:
-        """The scheme that each of m styles means for each of n images."""
-        with torch.autocast(styles.device.type, enabled=False):  # little work, and colors are sums of many
-            h = F.silu(self.look(seen.whole)[:, None] + self.hear(self.map(styles)))
-            return self.decide(F.silu(self.mix(h))).unflatten(-1, (2, -1))
+        looked = self.looked(F.pixel_unshuffle(2 * lightness - 1, 2))
+        return Seen(looked.whole, looked.places, self.draw(looked.pixels).float())
 
     def scores(self, seen: Seen, schemes: Schemes) -> Float[Tensor, "n m"]:
         """How likely a search is to take each scheme; logarithms, up to a constant of the image."""
@@ -118,14 +69,9 @@ class Colorist(nn.Module):
     def chosen(self, seen: Seen, candidates: Candidates, temperature: float) -> Schemes:
         """One scheme for each image, drawn by taste."""
         styles = candidates.styles.flatten(2)
-        schemes = self.schemes(seen, styles)
+        schemes = self.schemes(seen.whole, styles)
         choice = (self.scores(seen, schemes) / temperature + candidates.luck.flatten(1)).argmax(dim=1)
         return schemes[torch.arange(len(choice), device=choice.device), choice, None]
-
-
-def colors(maps: Float[Tensor, "n k r r"], schemes: Schemes) -> Float[Tensor, "n m 2 r r"]:
-    """What m schemes make of the maps: coordinates in the plane of colors of no lightness."""
-    return torch.einsum("nkab,nmck->nmcab", maps, schemes)
 
 
 def with_lightness(lightness: Float[Tensor, "n 1 r r"], colors: Float[Tensor, "n 2 r r"]) -> Float[Tensor, "n 3 r r"]:

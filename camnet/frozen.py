@@ -35,6 +35,8 @@ SHIPPED = Path(__file__).parent / "weights"
 PHOTOGRAPHS = {32: "cifar10", 64: "imagefolder", 96: "imagefolder96"}
 """Shipped weights for photographs, by their size in pixels."""
 PRECISIONS = (torch.float32, torch.bfloat16)
+HALVED = ("painter.", "colorist.")
+"""Beginnings of the names of weights that files have in half precision."""
 
 
 class FrozenGenerator(Decorruptor):
@@ -64,7 +66,7 @@ class FrozenGenerator(Decorruptor):
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
         self._is_whole = [config.regions_of(k) == 1 for k in range(len(config.resolutions))]
-        self._is_whole += [True] if config.colorist else []
+        self._is_whole += [True for widths in (config.painter, config.colorist) if widths]
         self.proposable = config.global_code * sum(self._is_whole)
         self.card = card
 
@@ -90,7 +92,7 @@ class FrozenGenerator(Decorruptor):
         return self._generator(degraded, codes)[-1]
 
     def with_proposal(self, codes: list[Code | Candidates], proposed: Float[Tensor, "m c"]) -> list[Code | Candidates]:
-        """Replace the styles that hold for the whole image, coarse to fine, then the colorist's: colors above all.
+        """Replace the styles that hold for the whole image, coarse to fine, then the painter's and the colorist's.
 
         Where a prior was to choose, the proposal is the choice.
         """
@@ -107,14 +109,22 @@ class FrozenGenerator(Decorruptor):
 
 
 def save(generator: Generator, path: Path, card: dict[str, Any]) -> None:
-    """Write weights (safetensors) and, beside them, their card (JSON; paths become text)."""
-    state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    """Write weights (safetensors) and, beside them, their card (JSON; paths become text).
+
+    Those of `HALVED` are written in half precision, which moves their restorations by less than a step of 8-bit colors.
+    """
+    state = {name: _on_disk(name, value.detach().cpu()).contiguous() for name, value in generator.state_dict().items()}
     blob = save_tensors(state)
     card = card | {"file_sha256": hashlib.sha256(blob).hexdigest(), "mask_polarity": "1 = hidden"}
     text = json.dumps(card, indent=2, default=_text_of_path) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, blob)
     write_atomically(path.with_suffix(".json"), text.encode())
+
+
+def _on_disk(name: str, value: Tensor) -> Tensor:
+    """A weight in the precision in which files have it."""
+    return value.half() if name.startswith(HALVED) else value
 
 
 def require_place(path: Path) -> None:

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.bilinear import colors
 from camnet.code import Candidates, Code, Stage
-from camnet.colorist import Colorist, colors, with_lightness
+from camnet.colorist import Colorist, with_lightness
 from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, filled_at, kept_at
 from camnet.degraded import Degraded
 from camnet.module import CascadeModule, beside, layout_of, repeated_rows
+from camnet.painter import Painter, in_holes
 from camnet.prior import Prior
 from configs.camnet import GeneratorConfig
 
@@ -31,6 +33,7 @@ class Generator(nn.Module):
             self.context = Context(config)
         self.priors = nn.ModuleList(Prior(width, config.global_code) for width in config.widths[: len(config.prior)])
         self.colorist = Colorist(config.colorist, config.global_code) if config.colorist else None
+        self.painter = Painter(config.painter, config.global_code) if config.painter else None
         self.precision = torch.float32
         """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
@@ -51,6 +54,8 @@ class Generator(nn.Module):
             self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
             if self.colorist:
                 self.colorist.see = compiled(self.colorist.see)  # type: ignore[method-assign]
+            if self.painter:
+                self.painter.see = compiled(self.painter.see)  # type: ignore[method-assign]
 
     def autocast(self) -> torch.autocast:
         """Where networks compute in the generator's precision."""
@@ -67,13 +72,19 @@ class Generator(nn.Module):
         )
 
     def codes(self, n: int, generator: torch.Generator) -> list[Code | Candidates]:
-        """Draw n codes for every module, coarse to fine, then for the colorist, where there is one.
+        """Draw n codes for every module, coarse to fine, then for painter and colorist, where there are such.
 
         They are candidates where a prior, or taste, chooses once it sees the image.
         """
         undecided = [self._candidates(n, level, m, generator) for level, m in enumerate(self.config.prior)]
         decided = [self.draw(n, level, generator) for level in range(len(undecided), len(self.levels))]
-        return [*undecided, *decided, *([self._color_candidates(n, generator)] if self.colorist else [])]
+        of_painter = [self.painter_codes(n, generator)] if self.painter else []
+        return [*undecided, *decided, *of_painter, *([self._color_candidates(n, generator)] if self.colorist else [])]
+
+    def painter_codes(self, n: int, generator: torch.Generator) -> Code:
+        """Draw n codes of the painter: one style for the whole image, and no noise."""
+        style = torch.randn(n, self.config.global_code, 1, 1, generator=generator, device=generator.device)
+        return Code(style, style[:, :0])
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
         """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
@@ -120,21 +131,26 @@ class Generator(nn.Module):
 
         Args:
             degraded: n degraded images.
-            codes: k codes for each image and module, image by image: n * k in all; then for the colorist. Of
-                candidates the prior, or taste, chooses. Codes of the first modules alone: only these are run.
+            codes: k codes for each image and module, image by image: n * k in all; then for painter and colorist. Of
+                candidates the prior, or taste, chooses. Codes of the first modules alone: only these are run; of the
+                modules alone: painter and colorist are not.
 
         Returns:
             One image per code, coarse to fine (n * k each); that of the last module is in [0, 1] and exact in the kept
             part.
 
         Raises:
-            ValueError: If there are more codes than what hears them.
+            ValueError: If there are more codes than what hears them, or for one of painter and colorist.
         """
-        if len(codes) > len(self.levels) + (self.colorist is not None):
-            raise ValueError(f"{len(codes)} codes for {len(self.levels)} modules: one each, and one for the colorist")
+        finishing = [part for part in (self.painter, self.colorist) if part]
+        if len(codes) > len(self.levels) and len(codes) != len(self.levels) + len(finishing):
+            raise ValueError(
+                f"{len(codes)} codes for {len(self.levels)} modules and {len(finishing)} that finish their work "
+                "(painter, colorist): one each"
+            )
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
-        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):  # of the colorist: below
+        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):  # the rest: below
             known = repeated_rows(condition, many if level else 1)  # the first module is entered once an image
             if isinstance(code, Candidates):
                 entered = self.enter(level, known, stage)
@@ -146,9 +162,43 @@ class Generator(nn.Module):
             images.append(stage.image)
         if len(images) == len(self.levels):
             images[-1] = self.consistent(degraded, images[-1])
-        if len(codes) > len(self.levels):
-            images[-1] = self.recolored(degraded, images[-1], codes[-1])
+        for part, code in zip(finishing, codes[len(self.levels) :], strict=False):
+            finish = self.filled if part is self.painter else self.recolored
+            images[-1] = finish(degraded, images[-1], code)
         return images
+
+    def filled(
+        self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates
+    ) -> Float[Tensor, "nk 3 h w"]:
+        """Fill the holes of restorations anew, in sight of what is visible in them; the rest stays.
+
+        Args:
+            degraded: n degraded images.
+            restored: k restorations of each, image by image.
+            codes: Of the painter, one for each restoration.
+        """
+        if degraded.task != "mix":
+            return restored
+        many = len(restored) // len(degraded)
+        hidden = degraded.hidden.repeat_interleave(many, dim=0)
+        if restored.device.type != "cpu" or torch.compiler.is_compiling():  # the host would wait to learn which rows
+            return in_holes(self.sketched(restored, hidden, codes), restored, hidden)
+        rows = hidden.flatten(1).any(dim=1).nonzero().flatten()
+        if not len(rows):
+            return restored
+        some = restored[rows], hidden[rows]
+        return restored.index_copy(0, rows, in_holes(self.sketched(*some, codes.select(rows)), *some))
+
+    def sketched(
+        self, image: Float[Tensor, "n 3 h h"], hidden: Float[Tensor, "n 1 h h"], codes: Code | Candidates
+    ) -> Float[Tensor, "n 3 h h"]:
+        """What the painter makes of images with holes, in [0, 1]; it means something in the holes alone."""
+        assert self.painter is not None
+        assert isinstance(codes, Code)
+        with self.autocast():
+            sketch = self.painter.see(image, hidden)
+        schemes = self.painter.schemes(sketch.whole, codes.style.flatten(1).unsqueeze(1))
+        return sketch.painted(schemes).squeeze(1).clamp(0, 1)
 
     def recolored(
         self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates
@@ -181,7 +231,7 @@ class Generator(nn.Module):
         if isinstance(codes, Candidates):
             schemes = self.colorist.chosen(seen, codes, self.config.taste_temperature)
         else:
-            schemes = self.colorist.schemes(seen, codes.style.flatten(1).unsqueeze(1))
+            schemes = self.colorist.schemes(seen.whole, codes.style.flatten(1).unsqueeze(1))
         return with_lightness(lightness, _double(colors(seen.maps, schemes).squeeze(1), "bilinear"))
 
     def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

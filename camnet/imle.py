@@ -8,6 +8,7 @@ nearest in each region is tried, too, and taken where it is nearer than the near
 stands for m^R candidates at the price of m + 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from camnet.code import Code, Stage
 from camnet.degraded import Degraded
-from camnet.distance import Distance, by_region, overall
+from camnet.distance import WIDTH, Distance, by_region, overall
 from camnet.generator import Generator
 from camnet.prior import Lesson
 from env.resize import pooled
@@ -150,6 +151,31 @@ class _Search:
 def nearest(distances: Float[Tensor, "n m"], bound: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     """The nearest candidate of each image among those no nearer than its bound."""
     return torch.where(distances < bound[:, None], torch.inf, distances).argmin(dim=1)
+
+
+@torch.no_grad()
+def nearest_of(
+    distance: Distance,
+    truth: Float[Tensor, "n 3 q q"],
+    m: int,
+    made: Callable[[slice], Float[Tensor, "km 3 q q"]],
+) -> Int[Tensor, " n"]:
+    """Which of m candidates is nearest to each image, the candidates of some images being made at a time.
+
+    Args:
+        distance: The training distance.
+        truth: The images.
+        m: Candidates of each.
+        made: The candidates of the images at the given rows, image by image.
+    """
+    near = distance.features(truth)
+    at_once = max(1, BYTES_AT_ONCE.get(truth.device.type, 2**28) // (4 * WIDTH * m * truth.shape[-1] ** 2))
+    choice = []
+    for first in range(0, len(truth), at_once):
+        rows = slice(first, first + at_once)
+        tried = distance.between(distance.features(made(rows)), [f[rows] for f in near])
+        choice.append(tried.view(-1, m).argmin(dim=1))
+    return torch.cat(choice)
 
 
 def imle_loss(

@@ -75,9 +75,7 @@ class CascadeModule(nn.Module):
         self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
         self.color = Color(self.known, width, patch) if channels == 1 else None
         if patch > 1:
-            with torch.no_grad():  # all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard
-                for parameter in self.head.parameters():
-                    parameter.copy_(parameter[:: patch**2].repeat_interleave(patch**2, dim=0))
+            alike_in_patches(self.head, patch)
 
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
@@ -135,6 +133,13 @@ class CascadeModule(nn.Module):
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
         return pooled(image, image.shape[-1] // self.patch) if self.patch > 1 else image
+
+
+@torch.no_grad()
+def alike_in_patches(head: nn.Conv2d, patch: int) -> None:
+    """Let all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard where a head draws patches."""
+    for parameter in head.parameters():
+        parameter.copy_(parameter[:: patch**2].repeat_interleave(patch**2, dim=0))
 
 
 def layout_of(x: Tensor) -> torch.memory_format:

@@ -3,14 +3,14 @@
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from camnet.degraded import Degraded
 from camnet.jpeg import compress
 from camnet.layout import Layout, Palette, labels_of
 from configs.camnet import GeneratorConfig, Task
-from env.corruption import FACTORS, Action, corrupt
+from env.corruption import FACTORS, Action, Corrupted, corrupt
 from env.distribution import fixed_rates
 
 QUALITY = (2.0, 50.0)
@@ -51,6 +51,12 @@ class Tasks:
         if task == "layout":
             return Layout(self._labels(x, maps), self.config.layout_classes)
         return corrupt(x, training_actions(len(x), self.grids, random, self.config.factors, self.pure))
+
+    def holes(self, x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Corrupted:
+        """Hide cells of images at a rate uniform in [0, 1], and nothing else of them."""
+        whole = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        ratio = torch.rand(len(x), 1, 1, generator=random, device=x.device)
+        return corrupt(x, Action(cells(ratio, self.grids, random), whole, whole.bool()))
 
     def cases(self) -> dict[str, Case]:
         """The named cases on which a generator is measured."""
@@ -111,12 +117,7 @@ def training_actions(
         return torch.rand(*shape, generator=random, device=device)
 
     ratio, masked = rand(n, 1, 1), rand(n, 1, 1) < 0.75
-    which = torch.randint(len(grids), (n, 1, 1), generator=random, device=device) if len(grids) > 1 else 0
-    mask = torch.zeros(n, grids[-1], grids[-1], dtype=torch.bool, device=device)
-    for index, grid in enumerate(grids):
-        spread = grids[-1] // grid
-        bits = (rand(n, grid, grid) < ratio).repeat_interleave(spread, dim=1).repeat_interleave(spread, dim=2)
-        mask = mask | (bits & (which == index))
+    mask = cells(ratio, grids, random)
     decolorize, draw = rand(n) < 0.5, rand(n)
     downsample = torch.zeros(n, dtype=torch.long, device=device)
     for j in range(factors - 1):
@@ -128,3 +129,16 @@ def training_actions(
         decolorize = torch.where(single, kind == 1, decolorize)
         downsample = torch.where(single, some * (kind == 2), downsample)
     return Action(mask & masked, downsample, decolorize)
+
+
+def cells(ratio: Float[Tensor, "n 1 1"], grids: tuple[int, ...], random: torch.Generator) -> Bool[Tensor, "n g g"]:
+    """Hide cells at each image's rate, on a grid drawn for each image; the mask returned has the last grid."""
+    n, device = len(ratio), ratio.device
+    which = torch.randint(len(grids), (n, 1, 1), generator=random, device=device) if len(grids) > 1 else 0
+    mask = torch.zeros(n, grids[-1], grids[-1], dtype=torch.bool, device=device)
+    for index, grid in enumerate(grids):
+        spread = grids[-1] // grid
+        hidden = torch.rand(n, grid, grid, generator=random, device=device) < ratio
+        bits = hidden.repeat_interleave(spread, dim=1).repeat_interleave(spread, dim=2)
+        mask = mask | (bits & (which == index))
+    return mask

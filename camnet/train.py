@@ -35,6 +35,8 @@ MAY_DIFFER = frozenset(
         *("data.root", "data.download"),
     }
 )
+LOSS = {"--only-painter": "fill_loss", "--only-colorist": "color_loss"}
+"""Beside the progress bar, where a part is trained alone; else the loss of all."""
 WATCHED = 64
 """Validation images behind the curves."""
 SHOWN = ("best_distance", "mean_distance", "best_psnr", "mean_psnr", "diversity")
@@ -134,7 +136,7 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             stride=config.stride,  # checkpoints lie between rounds, so that a resumed training equals an uncut one
             log_every=config.log_every * config.stride,
             save_every=100 * config.stride,
-            show={f"camnet/{'color_' if config.only_colorist else ''}loss": "loss", "camnet/best_distance": "best"},
+            show={f"camnet/{LOSS.get(config.only, 'loss')}": "loss", "camnet/best_distance": "best"},
             max_minutes=config.max_minutes,
             device=where,
             ranks=ranks,

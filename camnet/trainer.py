@@ -22,6 +22,7 @@ from camnet.fit import require_unseen
 from camnet.generator import Generator
 from camnet.imle import Found, imle_loss, pyramid, search
 from camnet.layout import SAMPLE, Palette
+from camnet.painting import painting_loss
 from camnet.prior import Lesson, Prior
 from camnet.start import Start, take_over
 from camnet.tasks import Tasks
@@ -125,7 +126,7 @@ class Trainer:
         require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
         if not resumed:
             weights = first.state_dict()
-            drawn = ("priors.", "colorist.") if config.only_colorist else ("priors.",)
+            drawn = ("priors.", *(f"{new}." for new in ("painter", "colorist") if config.only == f"--only-{new}"))
             own = {name: value for name, value in self.generator.state_dict().items() if not name.startswith(drawn)}
             only = config.only
             if only and any(name not in weights or weights[name].shape != own[name].shape for name in own):
@@ -151,8 +152,8 @@ class Trainer:
         config = self.config
         random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
         x, maps = self.batch(random)
-        if config.only_colorist:
-            yield from self.study_colors(x, step, progress)
+        if config.only_painter or config.only_colorist:
+            yield from (self.study_holes if config.only_painter else self.study_colors)(x, step, progress)
             return
         tasks = config.generator.tasks
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
@@ -175,13 +176,14 @@ class Trainer:
                 losses = self.losses(rows, degraded, targets, codes)
                 surprise = self.surprise(rows, found.lessons)
                 judgment, contest = self.judgment(rows, degraded, x, step + taken, progress)
+                holes, of_holes = self.holes(x[rows], step + taken)
                 colors, of_colors = self.colors(x[rows], step + taken)
-                norm = self.descent.step(losses.mean() + surprise + judgment + colors, one_cycle(progress))
+                norm = self.descent.step(losses.mean() + surprise + judgment + holes + colors, one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
                 figures = {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
-                yield figures | gain(surprise, found.lessons) | contest | of_colors
+                yield figures | gain(surprise, found.lessons) | contest | of_holes | of_colors
             first = torch.where(fresh, seen, first)
 
     def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
@@ -196,6 +198,19 @@ class Trainer:
             norm = self.descent.step(surprise, one_cycle(progress))
             self.average(step + taken)
             yield {"camnet/grad_norm": norm, **gain(surprise, lessons)}
+
+    def study_holes(
+        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
+    ) -> Iterator[dict[str, Tensor | float]]:
+        """Train the painter alone, with its adversary where there is one; as many steps as a round has."""
+        config = self.config
+        for taken, some in enumerate(x.split(config.batch) * config.reuse):
+            loss, figures = self.holes(some, step + taken)
+            assert isinstance(loss, Tensor)
+            judgment, contest = self.judgment_of_holes(some[::2], step + taken, progress)
+            norm = self.descent.step(loss + judgment, one_cycle(progress))
+            self.average(step + taken)
+            yield {"camnet/grad_norm": norm, **figures, **contest}
 
     def study_colors(
         self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
@@ -240,6 +255,20 @@ class Trainer:
             total = total + prior.loss(lesson.select(rows)).mean()
         return total
 
+    def holes(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
+        """The painter's loss on images with holes, and its curve; nothing where no painter is to learn."""
+        painter = self.generator.painter
+        if painter is None or self.config.only_first:
+            return 0.0, {}
+        config = self.config.generator
+        random = generator_at(self.config.seed, step, self.ranks.stream("painter"), self.device)
+        hidden = self.tasks.holes(x, random).hidden
+        styles = torch.randn(len(x), config.schemes, config.global_code, generator=random, device=self.device)
+        with self.generator.autocast():
+            sketch = painter.see(x, hidden)
+        loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()
+        return loss, {"camnet/fill_loss": loss.detach()}
+
     def colors(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
         """The colorist's loss on images, with its taste's, and their curves; nothing where no colorist is to learn."""
         colorist = self.generator.colorist
@@ -267,12 +296,30 @@ class Trainer:
         if not self.adversary:
             return 0.0, {}
         random = generator_at(config.seed, step, self.ranks.stream("adversary"), self.device)
-        some = rows[::2]
-        loss, discriminator = self.adversary.contest(
-            self.generator, degraded.select(some), x[some], random, one_cycle(progress)
-        )
+        part = degraded.select(rows[::2])
+        made = self.generator(part, self.generator.codes(len(part), random))[-1]
+        return self._contest(part, x[rows[::2]], made, random, progress)
+
+    def judgment_of_holes(
+        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
+    ) -> tuple[Tensor | float, dict[str, Tensor | float]]:
+        """Likewise, of what the painter alone makes of images with holes."""
+        if not self.adversary:
+            return 0.0, {}
+        random = generator_at(self.config.seed, step, self.ranks.stream("adversary"), self.device)
+        degraded = self.tasks.holes(x, random)
+        made = self.generator.filled(degraded, degraded.kept, self.generator.painter_codes(len(x), random))
+        return self._contest(degraded, x, made, random, progress)
+
+    def _contest(
+        self, degraded: Degraded, x: Tensor, made: Tensor, random: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """The adversary's share of the loss, with its weight, and its curves."""
+        assert self.adversary is not None
+        condition = self.generator.told(degraded)
+        loss, discriminator = self.adversary.contest(self.generator, condition, x, made, random, one_cycle(progress))
         curves: dict[str, Tensor | float] = {"camnet/adversarial_loss": loss.detach()}
-        return config.adversarial_weight * loss, curves | {"camnet/discriminator_loss": discriminator}
+        return self.config.adversarial_weight * loss, curves | {"camnet/discriminator_loss": discriminator}
 
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> Found:
         """The best code of every module for each image."""

@@ -54,9 +54,13 @@ class GeneratorConfig:
     """Channels of a network that colors images which have lost all color, once their lightness is restored: at a half,
     a quarter, ... of the images' resolution, at least 3 of them. Its code, one for the whole image, chooses a scheme of
     colors for the things that it tells apart. Empty: their colors are those that the modules choose."""
+    painter: tuple[int, ...] = ()
+    """Channels of a network that fills holes in sight of the whole image, once its detail is restored, given as for
+    --generator.colorist. Its code, one for the whole image, decides in what restorations differ there. Empty: holes are
+    filled by the modules alone, place by place."""
     schemes: int = 32
-    """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
-    regression, the control."""
+    """Schemes that training tries for each image, of colors for the colorist and of what fills holes for the painter,
+    and as many of colors among which the colorist chooses; 1: plain regression, the control."""
     taste_temperature: float = 1.0
     """As --generator.prior-temperature, for the colorist's choice among schemes: less leaves out wild colors, and some
     variety with them. Has no part in training."""
@@ -100,7 +104,7 @@ class GeneratorConfig:
                 )
         self._check_prior()
         self._check_widths()
-        self._check_colorist()
+        self._check_finishing()
         if not self.tasks:
             raise ValueError("--generator.tasks needs at least one of mix, decompression, layout")
         require_range("generator.lightness-only", self.lightness_only, 0, len(self.resolutions) - 1)
@@ -120,22 +124,26 @@ class GeneratorConfig:
             require_range("generator.prior", count, 2, 1e5)
         require_range("generator.prior-temperature", self.prior_temperature, 0.01, 100)
 
-    def _check_colorist(self) -> None:
-        """Refuse a colorist that could not look at the images, or has none to color."""
+    def _check_finishing(self) -> None:
+        """Refuse a painter or colorist that could not look at the images, or has none to finish."""
         require_range("generator.schemes", self.schemes, 1, 1e5)
         require_range("generator.taste-temperature", self.taste_temperature, 0.01, 100)
-        if not self.colorist:
-            return
-        if len(self.colorist) < 3 or min(self.colorist) < 1:
-            raise ValueError(f"--generator.colorist needs at least 3 widths, each at least 1, got {self.colorist}")
-        smallest = 2 ** len(self.colorist)
-        if self.resolutions[-1] % smallest:
-            raise ValueError(
-                f"--generator.colorist: {len(self.colorist)} widths halve the images as often, and {smallest} does not "
-                f"divide their {self.resolutions[-1]} pixels; give fewer"
-            )
-        if "mix" not in self.tasks:
-            raise ValueError("--generator.colorist colors images of the mix task: add mix to --generator.tasks")
+        for flag, widths, does in (
+            ("--generator.painter", self.painter, "fills holes"),
+            ("--generator.colorist", self.colorist, "colors images"),
+        ):
+            if not widths:
+                continue
+            if len(widths) < 3 or min(widths) < 1:
+                raise ValueError(f"{flag} needs at least 3 widths, each at least 1, got {widths}")
+            smallest = 2 ** len(widths)
+            if self.resolutions[-1] % smallest:
+                raise ValueError(
+                    f"{flag}: {len(widths)} widths halve the images as often, and {smallest} does not divide their "
+                    f"{self.resolutions[-1]} pixels; give fewer"
+                )
+            if "mix" not in self.tasks:
+                raise ValueError(f"{flag} {does} of the mix task: add mix to --generator.tasks")
 
     def _check_widths(self) -> None:
         """Refuse modules without channels, and channels that do not make GroupNorm's 8 groups."""
@@ -195,6 +203,9 @@ class CamnetConfig:
     only_colorist: bool = False
     """Train only the colorist (--generator.colorist), and leave the rest of the network as --start has it, without
     running it: colors in minutes."""
+    only_painter: bool = False
+    """Train only the painter (--generator.painter), likewise: what fills holes, in half an hour. --adversarial-weight:
+    against a discriminator that looks at what it fills."""
     only_prior: bool = False
     """Leave the network as --start has it and learn only its prior (--generator.prior): minutes, not hours."""
     grids: tuple[int, ...] = (4,)
@@ -274,7 +285,7 @@ class CamnetConfig:
             )
         self._check_prior()
         self._check_only_first()
-        self._check_only_colorist()
+        self._check_only_finishing()
         if self.adaptive and self.reuse < 2:
             raise ValueError("--adaptive searches again between passes: it needs --reuse 2 or more")
         if ("lpips" in self.features) != (self.lpips != Path()):
@@ -328,17 +339,18 @@ class CamnetConfig:
                 "to learn from; train at least as many modules as have one"
             )
 
-    def _check_only_colorist(self) -> None:
-        """Refuse a training of the colorist that has none, or something else to train besides."""
-        if not self.only_colorist:
-            return
-        if not (self.start and self.generator.colorist):
-            raise ValueError("--only-colorist True needs weights, --start, and what to train, --generator.colorist")
-        if self.only_prior or self.only_first or self.adversarial_weight:
-            raise ValueError(
-                "--only-colorist True leaves all else as it is: leave out --only-prior, --only-first and "
-                "--adversarial-weight"
-            )
+    def _check_only_finishing(self) -> None:
+        """Refuse a training of painter or colorist alone that has none, or something else to train besides."""
+        for flag, widths in (("painter", self.generator.painter), ("colorist", self.generator.colorist)):
+            if self.only != f"--only-{flag}":
+                continue
+            if not (self.start and widths):
+                raise ValueError(f"--only-{flag} True needs weights, --start, and what to train, --generator.{flag}")
+        several = [flag for flag, is_given in self._only.items() if is_given]
+        if len(several) > 1 and (self.only_painter or self.only_colorist):
+            raise ValueError(f"{' and '.join(several)}: each leaves all else as it is; give one of them")
+        if self.only_colorist and self.adversarial_weight:
+            raise ValueError("--only-colorist True learns without a discriminator: leave out --adversarial-weight")
 
     def _for_another_size(self) -> str:
         """What to change where the modules do not end at the size of the images."""
@@ -374,12 +386,17 @@ class CamnetConfig:
     @property
     def only(self) -> str:
         """The flag that leaves a part of the network as --start has it; empty: all of it is trained."""
-        flags = {
+        return next((flag for flag, is_given in self._only.items() if is_given), "")
+
+    @property
+    def _only(self) -> dict[str, bool]:
+        """The flags that leave parts of the network as they are, and whether they are given."""
+        return {
             "--only-prior": self.only_prior,
             "--only-first": self.only_first > 0,
+            "--only-painter": self.only_painter,
             "--only-colorist": self.only_colorist,
         }
-        return next((flag for flag, is_given in flags.items() if is_given), "")
 
     @property
     def searched(self) -> int:

@@ -34,6 +34,7 @@ CAMNET = frozenset(
         "camnet/mean_distance",
         "camnet/diversity",
         "camnet/prior_gain",
+        "camnet/fill_loss",
         "camnet/color_loss",
         "camnet/taste_gain",
         "camnet/adversarial_loss",
