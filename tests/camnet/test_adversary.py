@@ -15,7 +15,7 @@ from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
-from env.corruption import corrupt
+from env.corruption import Corrupted, corrupt
 from env.images import load
 from training.ranks import Ranks
 from training.schedule import one_cycle
@@ -54,6 +54,12 @@ def opponent():
     torch.manual_seed(1)
     torch.nn.init.normal_(made.discriminator.head.weight, std=0.1)
     return made
+
+
+def contest(opponent, generator, given, truth, random, share):
+    """As the trainer has it: restorations of codes as they are drawn."""
+    made = generator(given, generator.codes(len(truth), random))[-1]
+    return opponent.contest(generator, generator.told(given), truth, made, random, share)
 
 
 def copy_of(module):
@@ -115,7 +121,7 @@ def test_roughness_is_the_mean_squared_gradient_of_the_scores():
 
 def test_a_contest_steps_the_discriminator_alone_and_leaves_the_generator_its_gradient(opponent, generator):
     before, judged = copy_of(opponent.discriminator), copy_of(generator)
-    loss, _ = opponent.contest(generator, degraded(8), images(8), seeded(3), 1.0)
+    loss, _ = contest(opponent, generator, degraded(8), images(8), seeded(3), 1.0)
     assert same(judged, generator.state_dict())
     assert not same(before, opponent.discriminator.state_dict())
     assert all(p.requires_grad for p in opponent.discriminator.parameters())
@@ -127,39 +133,58 @@ def test_a_contest_steps_the_discriminator_alone_and_leaves_the_generator_its_gr
 
 def test_the_discriminator_learns_to_tell_and_a_step_of_the_generator_makes_it_harder(opponent, generator):
     given, truth = degraded(16), images(16)
-    losses = [opponent.contest(generator, given, truth, seeded(step), 1.0)[1].item() for step in range(60)]
+    losses = [contest(opponent, generator, given, truth, seeded(step), 1.0)[1].item() for step in range(60)]
     assert losses[-1] < 0.8 * UNDECIDED < losses[0]
-    first, _ = opponent.contest(generator, given, truth, seeded(99), 0.0)
+    first, _ = contest(opponent, generator, given, truth, seeded(99), 0.0)
     assert first > 1.2 * UNDECIDED
     first.backward()
     with torch.no_grad():
         for parameter in generator.parameters():
             if parameter.grad is not None:
                 parameter -= 0.01 * parameter.grad
-    second, _ = opponent.contest(generator, given, truth, seeded(99), 0.0)
+    second, _ = contest(opponent, generator, given, truth, seeded(99), 0.0)
     assert second < first - 1e-3
 
 
-def test_what_is_judged_are_codes_as_they_are_drawn(opponent, generator, monkeypatch):
-    drawn = []
-
-    def codes(n, random):
-        drawn.append(Generator.codes(generator, n, random))
-        return drawn[-1]
-
-    seen = []
-    scores = opponent._scores
-    monkeypatch.setattr(generator, "codes", codes)
+def test_what_is_judged_lies_beside_its_truth_with_noise_and_without(opponent, generator, monkeypatch):
+    seen, scores = [], opponent._scores
     monkeypatch.setattr(opponent, "_scores", lambda g, x, told: seen.append(x.detach()) or scores(g, x, told))
-    given, truth = degraded(3), images(3)
-    opponent.contest(generator, given, truth, seeded(5), 1.0)
-    with torch.no_grad():
-        made = generator(given, drawn[0])[-1]
-    assert len(drawn) == 1
+    truth, made = images(3), images(3, seed=2)
+    opponent.contest(generator, generator.told(degraded(3)), truth, made, seeded(5), 1.0)
     learned, asked = seen
     assert torch.equal(learned[:6], torch.cat([truth, made]))  # then the same with noise
     assert (learned[6:] - learned[:6]).std().item() == pytest.approx(REACH, rel=0.1)
     assert torch.equal(asked, torch.cat([truth, made]))
+
+
+def judged_by(t, monkeypatch):
+    """What the trainer's contests are given: degraded images, truth, restorations, seed and share of each."""
+    select, parts, seen = Corrupted.select, [], []
+
+    def contest(generator, condition, truth, made, random, share):
+        given = [part for part in parts if torch.equal(generator.told(part), condition)][-1]
+        seen.append((given, truth, made, random.initial_seed(), share))
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(Corrupted, "select", lambda self, index: parts.append(select(self, index)) or parts[-1])
+    monkeypatch.setattr(t.adversary, "contest", contest)
+    return seen
+
+
+def test_what_is_judged_are_codes_as_they_are_drawn(monkeypatch):
+    t, drawn = trainer(), []
+
+    def codes(n, random):
+        drawn.append(Generator.codes(t.generator, n, random))
+        return drawn[-1]
+
+    monkeypatch.setattr(t.generator, "codes", codes)
+    monkeypatch.setattr(t.descent, "step", lambda *asked: torch.zeros(()))  # so that what was judged can be made again
+    seen = judged_by(t, monkeypatch)
+    list(t.round(0, 0.3))
+    assert len(seen) == 2
+    for (given, _, made, *_), own in zip(seen, drawn, strict=True):
+        assert torch.allclose(made, t.generator(given, own)[-1], atol=1e-6)
 
 
 def test_the_penalty_keeps_scores_smooth(generator, monkeypatch):
@@ -168,7 +193,7 @@ def test_the_penalty_keeps_scores_smooth(generator, monkeypatch):
         monkeypatch.setattr(adversaries, "PENALTY", penalty)
         made = Adversary(config(learning_rate=2e-3), CPU, Ranks.single())
         for step in range(60):
-            made.contest(generator, degraded(16), images(16), seeded(step), 1.0)
+            contest(made, generator, degraded(16), images(16), seeded(step), 1.0)
         told, x = generator.told(degraded(16)), images(16)
         with torch.no_grad():
             noise = REACH * torch.randn(x.shape, generator=seeded(7))
@@ -199,17 +224,12 @@ def test_a_round_with_an_adversary_has_its_curves_and_trains_with_its_weight():
 
 
 def test_a_contest_is_about_half_of_a_batch_each_beside_its_own_truth(monkeypatch):
-    t, seen = trainer(reuse=2), []
-
-    def contest(generator, given, truth, random, share):
-        seen.append((given.residual(truth).max().item(), len(given), truth.clone(), random.initial_seed(), share))
-        return torch.zeros(()), torch.zeros(())
-
-    monkeypatch.setattr(t.adversary, "contest", contest)
+    t = trainer(reuse=2)
+    seen = judged_by(t, monkeypatch)
     list(t.round(0, 0.3))
-    assert all(residual < 1e-5 for residual, *_ in seen)
-    assert [n for _, n, *_ in seen] == [2, 2, 2, 2]
-    assert not torch.equal(seen[0][2], seen[1][2])
+    assert all(given.residual(truth).max() < 1e-5 for given, truth, *_ in seen)
+    assert [len(given) for given, *_ in seen] == [2, 2, 2, 2]
+    assert not torch.equal(seen[0][1], seen[1][1])
     assert len({seed for *_, seed, _ in seen}) == 4  # other codes at every step
     assert {share for *_, share in seen} == {one_cycle(0.3)}
 

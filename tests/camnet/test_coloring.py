@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from camnet import coloring
+from camnet import imle
+from camnet.bilinear import colors
 from camnet.code import Candidates
 from camnet.coloring import coloring_loss, nearest_scheme
-from camnet.colorist import Colorist, colors, with_lightness
+from camnet.colorist import Colorist, with_lightness
 from camnet.distance import Distance
 from env.resize import pooled
 from training.descent import Descent
@@ -43,11 +44,11 @@ def loss_on(colorist, distance, x, styles):
 
 @pytest.mark.parametrize("at_once", [1, 2**22])
 def test_the_nearest_scheme_is_that_of_the_distance(colorist, at_once, monkeypatch):
-    monkeypatch.setitem(coloring.BYTES_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(imle.BYTES_AT_ONCE, "cpu", at_once)
     x, distance = photographs(5, 1), Distance(photographs(8, 2), 1.0, (), 0.0, 1.0)
     with torch.no_grad():
         seen = colorist.see(x.mean(dim=1, keepdim=True))
-        schemes = colorist.schemes(seen, torch.randn(5, 6, 2, generator=seeded(3)))
+        schemes = colorist.schemes(seen.whole, torch.randn(5, 6, 2, generator=seeded(3)))
         found = nearest_scheme(distance, seen, schemes, x)
         for i in range(5):
             small = pooled(x[i : i + 1], 4)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from camnet import frozen
+from camnet.bilinear import colors
 from camnet.code import Candidates, Code
-from camnet.colorist import Colorist, Seen, colors, with_lightness
+from camnet.colorist import Colorist, Seen, with_lightness
 from camnet.frozen import FrozenGenerator
 from camnet.generator import Generator
 from camnet.jpeg import compress
@@ -83,7 +84,8 @@ def test_of_candidates_the_scheme_is_taken_that_taste_and_luck_choose(generator,
     for row in range(40):
         seen = colorist.see(lightness[row : row + 1])
         scores = [
-            colorist.scores(seen, colorist.schemes(seen, style.view(1, 1, 4))).item() for style in codes.styles[row]
+            colorist.scores(seen, colorist.schemes(seen.whole, style.view(1, 1, 4))).item()
+            for style in codes.styles[row]
         ]
         for t, rows in totals.items():
             rows.append(torch.tensor(scores) / t + codes.luck[row].flatten())
@@ -148,7 +150,8 @@ def test_a_frozen_generator_with_a_colorist_keeps_its_promises(generator, tmp_pa
     operator = frozen.load(str(path), torch.device("cpu"))
     given, codes = mixed(12), operator.codes(24, seeded(1))
     together = operator.views(given, 2, codes=codes)
-    assert torch.equal(together, FrozenGenerator(generator, {}).views(given, 2, seeded(1)))
+    unrounded = FrozenGenerator(generator, {}).views(given, 2, seeded(1))  # files have the colorist in half precision
+    assert (together - unrounded).abs().max() < 1e-2
     for i in range(12):
         rows = torch.tensor([i, 12 + i])
         alone = operator.views(given.select(torch.tensor([i])), 2, codes=[code.select(rows) for code in codes])
@@ -173,7 +176,7 @@ def test_a_policy_may_propose_its_style(generator):
 
 def test_codes_that_nobody_hears_are_refused(generator):
     codes = generator.codes(2, seeded(1))
-    with pytest.raises(ValueError, match=r"5 codes for 3 modules"):
+    with pytest.raises(ValueError, match=r"5 codes for 3 modules and 1 that finish"):
         generator(mixed(2), [*codes, codes[-1]])
     plain = Generator(replace(CONFIG, colorist=()))
     with pytest.raises(ValueError, match=r"4 codes for 3 modules"):

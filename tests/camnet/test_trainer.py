@@ -337,6 +337,53 @@ def test_the_colorist_alone_learns_where_that_is_asked_for(tmp_path, searches):
         assert any(name.startswith("colorist.taste") for name in changed)
 
 
+def test_the_painter_alone_learns_where_that_is_asked_for(tmp_path, searches):
+    small = replace(SMALL, painter=(8, 8, 8), schemes=4)
+    start = given(tmp_path, generator=SMALL)
+    for weight in (0.0, 0.5):
+        t = trainer(start=start, generator=small, only_painter=True, reuse=2, adversarial_weight=weight)
+        before = {name: value.clone() for name, value in t.averaged.state_dict().items()}
+        figures = [values for step in (0, 4) for values in t.round(step, 0.3)]
+        assert not searches
+        assert len(figures) == 2 * t.config.stride
+        contest = {"camnet/adversarial_loss", "camnet/discriminator_loss"} if weight else set()
+        assert all(set(values) == {"camnet/fill_loss", "camnet/grad_norm"} | contest for values in figures)
+        for weights in (t.generator.state_dict(), t.averaged.state_dict()):
+            changed = {name for name, value in weights.items() if not torch.equal(value, before[name])}
+            assert {name.split(".")[0] for name in changed} == {"painter"}
+
+
+def test_an_adversary_of_the_painter_sees_holes_that_it_fills(tmp_path, monkeypatch):
+    small = replace(SMALL, painter=(8, 8, 8), schemes=4)
+    settings = {"start": given(tmp_path, generator=SMALL), "generator": small, "only_painter": True, "reuse": 2}
+    t, seen = trainer(**settings, adversarial_weight=0.5), []
+
+    def contest(generator, condition, truth, made, random, share):
+        hidden = condition[:, 3:4] > 0  # after the colors
+        differs = (made != truth) & ~hidden
+        seen.append((differs.any(), (made - truth).abs().amax(), made.requires_grad, len(made), random.initial_seed()))
+        return made.mean(), torch.zeros(())
+
+    monkeypatch.setattr(t.adversary, "contest", contest)
+    list(t.round(0, 0.3))
+    touches, apart, with_gradient, many, seeds = zip(*seen, strict=True)
+    assert many == (2, 2, 2, 2)  # every second image of a batch
+    assert not any(touches)
+    assert all(with_gradient)
+    assert max(apart) > 0.01
+    assert len(set(seeds)) == 4
+
+
+def test_a_painter_is_learned_beside_the_network():
+    t = trainer(generator=replace(SMALL, painter=(8, 8, 8), schemes=4))
+    before = {name: value.clone() for name, value in t.generator.state_dict().items()}
+    figures = list(t.round(0, 0.3))
+    assert all("camnet/fill_loss" in values and "camnet/loss" in values for values in figures)
+    changed = {name.split(".")[0] for name, value in t.generator.state_dict().items() if (value != before[name]).any()}
+    assert changed == {"levels", "painter"}
+    assert "camnet/fill_loss" not in next(trainer().round(0, 0.3))
+
+
 def test_a_colorist_is_learned_beside_the_network():
     t = trainer(generator=replace(SMALL, colorist=(8, 8, 8), schemes=4))
     before = {name: value.clone() for name, value in t.generator.state_dict().items()}
@@ -348,8 +395,9 @@ def test_a_colorist_is_learned_beside_the_network():
 
 
 def test_what_is_trained_alone_does_not_leave_a_colorist_undrawn(tmp_path):
-    small, start = replace(SMALL, colorist=(8, 8, 8), prior=(4,)), given(tmp_path, generator=SMALL)
-    for only in ({"only_prior": True}, {"only_first": 2}):
+    small = replace(SMALL, colorist=(8, 8, 8), painter=(8, 8, 8), prior=(4,))
+    start = given(tmp_path, generator=SMALL)
+    for only in ({"only_prior": True}, {"only_first": 2}, {"only_painter": True}, {"only_colorist": True}):
         with pytest.raises(UsageError, match="is another network"):
             trainer(start=start, generator=small, **only)
 
@@ -359,14 +407,36 @@ def test_what_is_trained_alone_does_not_leave_a_colorist_undrawn(tmp_path):
     [
         ({"start": ""}, "needs weights, --start"),
         ({"generator": SMALL}, r"what to train, --generator\.colorist"),
-        ({"only_prior": True, "generator": replace(SMALL, colorist=(8, 8, 8), prior=(4,))}, "leave out --only-prior"),
-        ({"only_first": 1}, "leave out --only-prior, --only-first"),
+        (
+            {"only_prior": True, "generator": replace(SMALL, colorist=(8, 8, 8), prior=(4,))},
+            "--only-prior and --only-colorist",
+        ),
+        ({"only_first": 1}, "--only-first and --only-colorist"),
         ({"adversarial_weight": 0.5}, "--adversarial-weight"),
     ],
 )
 def test_a_training_of_the_colorist_that_cannot_be_is_refused(settings, message):
     given = {"start": "digits", "only_colorist": True, "generator": replace(SMALL, colorist=(8, 8, 8))}
     CamnetConfig(**given)
+    with pytest.raises(ValueError, match=message):
+        CamnetConfig(**given | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": ""}, "needs weights, --start"),
+        ({"generator": SMALL}, r"what to train, --generator\.painter"),
+        (
+            {"only_colorist": True, "generator": replace(SMALL, painter=(8, 8, 8), colorist=(8, 8, 8))},
+            "--only-painter and --only-colorist",
+        ),
+        ({"only_first": 1}, "--only-first and --only-painter"),
+    ],
+)
+def test_a_training_of_the_painter_that_cannot_be_is_refused(settings, message):
+    given = {"start": "digits", "only_painter": True, "generator": replace(SMALL, painter=(8, 8, 8))}
+    CamnetConfig(**given, adversarial_weight=0.5)
     with pytest.raises(ValueError, match=message):
         CamnetConfig(**given | settings)
 
