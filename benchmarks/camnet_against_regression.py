@@ -64,7 +64,11 @@ def main() -> None:
         controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")
         if options.only in (None, name):
             ones = ["--candidates", *("1" for _ in config.candidates), "--generator.prior"]
-            ones = [*([] if config.only_colorist else ones), "--generator.schemes", "1"]
+            ones += ["--generator.schemes", "1", "--paintings", "1"]
+            if config.only_painter:
+                ones = ["--paintings", "1"]
+            elif config.only_colorist:
+                ones = ["--generator.schemes", "1"]
             train_once([*own, *length, *ones, "--out", str(controls[name])], controls[name])
             distance = json.loads(controls[name].with_suffix(".json").read_text())["distance"]
             if distance != card["distance"]:

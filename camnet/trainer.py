@@ -260,10 +260,11 @@ class Trainer:
         painter = self.generator.painter
         if painter is None or self.config.only_first:
             return 0.0, {}
-        config = self.config.generator
-        random = generator_at(self.config.seed, step, self.ranks.stream("painter"), self.device)
+        config = self.config
+        random = generator_at(config.seed, step, self.ranks.stream("painter"), self.device)
         hidden = self.tasks.holes(x, random).hidden
-        styles = torch.randn(len(x), config.schemes, config.global_code, generator=random, device=self.device)
+        shape = len(x), config.paintings, config.generator.global_code
+        styles = torch.randn(shape, generator=random, device=self.device)
         with self.generator.autocast():
             sketch = painter.see(x, hidden)
         loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()

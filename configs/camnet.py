@@ -59,8 +59,8 @@ class GeneratorConfig:
     --generator.colorist. Its code, one for the whole image, decides in what restorations differ there. Empty: holes are
     filled by the modules alone, place by place."""
     schemes: int = 32
-    """Schemes that training tries for each image, of colors for the colorist and of what fills holes for the painter,
-    and as many of colors among which the colorist chooses; 1: plain regression, the control."""
+    """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
+    regression, the control."""
     taste_temperature: float = 1.0
     """As --generator.prior-temperature, for the colorist's choice among schemes: less leaves out wild colors, and some
     variety with them. Has no part in training."""
@@ -191,6 +191,8 @@ class CamnetConfig:
     """Gradient steps on each found code: a round is one search and group x reuse steps."""
     candidates: tuple[int, ...] = (32, 8, 4)
     """Codes tried per image at each module (m). All ones: plain regression, the control."""
+    paintings: int = 32
+    """Codes of the painter tried for each image (--generator.painter). 1: plain regression, the control."""
     adaptive: float = 0.0
     """Adaptive IMLE: before each further pass over a round's images, search again for this share of them, those whose
     loss has fallen most; the rest keep their codes. Needs --reuse 2 or more. In [0, 1]."""
@@ -293,6 +295,7 @@ class CamnetConfig:
         self._check_images()
         for count in self.candidates:
             require_range("candidates", count, 1, 1e5)
+        require_range("paintings", self.paintings, 1, 1e5)
         require_range("steps", self.steps, 1, 1e9)
         require_range("batch", self.batch, 2, 1e6)
         require_range("group", self.group, 1, 1e4)

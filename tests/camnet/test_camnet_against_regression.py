@@ -32,21 +32,25 @@ def test_a_control_is_trained_by_the_command_of_the_card(weights, monkeypatch, t
     assert control[: len(command)] == command
     assert control[len(command) :] == [
         *("--steps", "12", "--max-minutes", "0", "--candidates", "1", "1", "1", "--generator.prior"),
-        *("--generator.schemes", "1", "--out", str(Path("runs/made_m1_steps.safetensors"))),
+        *("--generator.schemes", "1", "--paintings", "1", "--out", str(Path("runs/made_m1_steps.safetensors"))),
     ]
     Path("runs").rmdir()
     moved = asked(monkeypatch, *given, "--data-root", "elsewhere")
     assert moved[len(command) : len(command) + 2] == ["--data.root", "elsewhere"]
 
 
-def test_the_control_of_a_colorist_has_one_scheme_and_the_same_cascade(weights, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "one"),
+    [("colorist", ("--generator.schemes", "1")), ("painter", ("--paintings", "1"))],
+)
+def test_the_control_of_a_part_tries_one_and_has_the_same_cascade(part, one, weights, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    command = f"--start {weights('start')} --only-colorist True --generator.colorist 8 8 8"
+    command = f"--start {weights('start')} --only-{part} True --generator.{part} 8 8 8"
     sha256 = json.loads((tmp_path / "start.json").read_text())["file_sha256"]
     card = {"command": f"python -m camnet.train {command}", "steps": 12, "seconds": 3.0}
     control = asked(monkeypatch, "--generator", weights("made", card=card | {"before": {"file_sha256": sha256}}))
     assert control[len(command.split()) :] == [
-        *("--steps", "12", "--max-minutes", "0", "--generator.schemes", "1"),
+        *("--steps", "12", "--max-minutes", "0", *one),
         *("--out", str(Path("runs/made_m1_steps.safetensors"))),
     ]
 

@@ -338,7 +338,7 @@ def test_the_colorist_alone_learns_where_that_is_asked_for(tmp_path, searches):
 
 
 def test_the_painter_alone_learns_where_that_is_asked_for(tmp_path, searches):
-    small = replace(SMALL, painter=(8, 8, 8), schemes=4)
+    small = replace(SMALL, painter=(8, 8, 8))
     start = given(tmp_path, generator=SMALL)
     for weight in (0.0, 0.5):
         t = trainer(start=start, generator=small, only_painter=True, reuse=2, adversarial_weight=weight)
@@ -354,7 +354,7 @@ def test_the_painter_alone_learns_where_that_is_asked_for(tmp_path, searches):
 
 
 def test_an_adversary_of_the_painter_sees_holes_that_it_fills(tmp_path, monkeypatch):
-    small = replace(SMALL, painter=(8, 8, 8), schemes=4)
+    small = replace(SMALL, painter=(8, 8, 8))
     settings = {"start": given(tmp_path, generator=SMALL), "generator": small, "only_painter": True, "reuse": 2}
     t, seen = trainer(**settings, adversarial_weight=0.5), []
 
@@ -375,7 +375,7 @@ def test_an_adversary_of_the_painter_sees_holes_that_it_fills(tmp_path, monkeypa
 
 
 def test_a_painter_is_learned_beside_the_network():
-    t = trainer(generator=replace(SMALL, painter=(8, 8, 8), schemes=4))
+    t = trainer(generator=replace(SMALL, painter=(8, 8, 8)))
     before = {name: value.clone() for name, value in t.generator.state_dict().items()}
     figures = list(t.round(0, 0.3))
     assert all("camnet/fill_loss" in values and "camnet/loss" in values for values in figures)
