@@ -34,12 +34,12 @@ class Looked(Rows):
     """What the U-Net makes of n images.
 
     Attributes:
-        whole: What holds for the image.
-        places: Features at an eighth of the resolution.
+        coarse: Features at the coarsest resolution.
+        places: Features at an eighth of the images' resolution.
         pixels: Features at half the resolution.
     """
 
-    whole: Float[Tensor, "n c"]
+    coarse: Float[Tensor, "n c b b"]
     places: Float[Tensor, "n p q q"]
     pixels: Tensor
 
@@ -91,12 +91,12 @@ class Bilinear(nn.Module):
             h = residual(down(F.silu(h)))
             passed.append(h)
         h = self.going_up[-1](h)
-        whole, places = F.silu(h.float()).mean(dim=(2, 3)), h
+        coarse, places = F.silu(h.float()), h
         for level in reversed(range(len(self.up))):
             above = F.interpolate(self.up[level](F.silu(h)), scale_factor=2, mode="bilinear")
             h = self.going_up[level](passed[level] + above)
             places = h if level == 2 else places
-        return Looked(whole, places.float(), F.silu(h))
+        return Looked(coarse, places.float(), F.silu(h))
 
     def schemes(self, whole: Float[Tensor, "n c"], styles: Float[Tensor, "n m z"]) -> Schemes:
         """The scheme that each of m styles means for each of n images."""

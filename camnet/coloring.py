@@ -57,4 +57,4 @@ def nearest_scheme(distance: Distance, seen: Seen, schemes: Schemes, x: Float[Te
         tried = colors(maps[rows], schemes[rows]).flatten(0, 1)
         return with_lightness(lightness[rows].repeat_interleave(schemes.shape[1], dim=0), tried)
 
-    return nearest_of(distance, small, schemes.shape[1], made)
+    return nearest_of(distance, small, schemes.shape[1], made).flatten()

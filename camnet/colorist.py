@@ -59,7 +59,7 @@ class Colorist(Bilinear):
     def see(self, lightness: Float[Tensor, "n 1 h h"]) -> Seen:
         """All that no code enters."""
         looked = self.looked(F.pixel_unshuffle(2 * lightness - 1, 2))
-        return Seen(looked.whole, looked.places, self.draw(looked.pixels).float())
+        return Seen(looked.coarse.mean(dim=(2, 3)), looked.places, self.draw(looked.pixels).float())
 
     def scores(self, seen: Seen, schemes: Schemes) -> Float[Tensor, "n m"]:
         """How likely a search is to take each scheme; logarithms, up to a constant of the image."""

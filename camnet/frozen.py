@@ -66,7 +66,8 @@ class FrozenGenerator(Decorruptor):
         config = generator.config
         self.size, self.tasks, self.factors = config.resolutions[-1], config.tasks, config.factors
         self._is_whole = [config.regions_of(k) == 1 for k in range(len(config.resolutions))]
-        self._is_whole += [True for widths in (config.painter, config.colorist) if widths]
+        self._is_whole += [config.painter_regions == 1] if config.painter else []
+        self._is_whole += [True] if config.colorist else []
         self.proposable = config.global_code * sum(self._is_whole)
         self.card = card
 
@@ -92,7 +93,7 @@ class FrozenGenerator(Decorruptor):
         return self._generator(degraded, codes)[-1]
 
     def with_proposal(self, codes: list[Code | Candidates], proposed: Float[Tensor, "m c"]) -> list[Code | Candidates]:
-        """Replace the styles that hold for the whole image, coarse to fine, then the painter's and the colorist's.
+        """Replace the styles that hold for the whole image, coarse to fine, then painter's and colorist's.
 
         Where a prior was to choose, the proposal is the choice.
         """

@@ -82,8 +82,9 @@ class Generator(nn.Module):
         return [*undecided, *decided, *of_painter, *([self._color_candidates(n, generator)] if self.colorist else [])]
 
     def painter_codes(self, n: int, generator: torch.Generator) -> Code:
-        """Draw n codes of the painter: one style for the whole image, and no noise."""
-        style = torch.randn(n, self.config.global_code, 1, 1, generator=generator, device=generator.device)
+        """Draw n codes of the painter: styles, and no noise."""
+        shape = n, self.config.global_code, self.config.painter_regions, self.config.painter_regions
+        style = torch.randn(shape, generator=generator, device=generator.device)
         return Code(style, style[:, :0])
 
     def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
@@ -197,8 +198,8 @@ class Generator(nn.Module):
         assert isinstance(codes, Code)
         with self.autocast():
             sketch = self.painter.see(image, hidden)
-        schemes = self.painter.schemes(sketch.whole, codes.style.flatten(1).unsqueeze(1))
-        return sketch.painted(schemes).squeeze(1).clamp(0, 1)
+        fields = self.painter.fields(sketch, codes.style.unsqueeze(1))
+        return sketch.painted(fields).squeeze(1).clamp(0, 1)
 
     def recolored(
         self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates

@@ -159,22 +159,24 @@ def nearest_of(
     truth: Float[Tensor, "n 3 q q"],
     m: int,
     made: Callable[[slice], Float[Tensor, "km 3 q q"]],
-) -> Int[Tensor, " n"]:
-    """Which of m candidates is nearest to each image, the candidates of some images being made at a time.
+    regions: int = 1,
+) -> Int[Tensor, "n g g"]:
+    """Which of m candidates is nearest to each image in each region; candidates are made for some images at a time.
 
     Args:
         distance: The training distance.
         truth: The images.
         m: Candidates of each.
         made: The candidates of the images at the given rows, image by image.
+        regions: A side; 1: the whole image.
     """
     near = distance.features(truth)
     at_once = max(1, BYTES_AT_ONCE.get(truth.device.type, 2**28) // (4 * WIDTH * m * truth.shape[-1] ** 2))
     choice = []
     for first in range(0, len(truth), at_once):
         rows = slice(first, first + at_once)
-        tried = distance.between(distance.features(made(rows)), [f[rows] for f in near])
-        choice.append(tried.view(-1, m).argmin(dim=1))
+        terms = distance.terms(distance.features(made(rows)), [f[rows] for f in near])
+        choice.append(by_region(terms, regions).unflatten(0, (-1, m)).argmin(dim=1))
     return torch.cat(choice)
 
 

@@ -3,7 +3,8 @@
 What the finer modules of the cascade draw in a hole, place by place, has the power of a photograph and none of its
 edges: smoke. The painter is one network that sees all that is visible, once its detail is restored, and goes on with
 it: G(x̃, z) = B_0(y) + sum_k a_k(z, y) B_k(y) in the holes, y the restoration with holes. B_0 is what is most likely
-there; a code, one style for the whole image, decides in what restorations differ.
+there; a code decides in what restorations differ: one style for each of a few regions, or one for the whole image, and
+its a_k go over smoothly from one region to the next.
 
 Source: ours, with the bilinear form of `camnet.bilinear`. It starts from the holes filled smoothly, by the pull-push
 interpolation of Gortler et al., "The Lumigraph" (1996), without its push filter.
@@ -16,9 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from camnet.bilinear import MAPS, Bilinear, Schemes, colors
+from camnet.bilinear import MAPS, Bilinear, colors
 from camnet.module import alike_in_patches
 from env.rows import Rows
+
+Fields = Float[Tensor, "n m 3 k g g"]
+"""What each of k maps stands for in each of g x g regions, in each of m schemes for n images."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,24 @@ class Sketch(Rows):
     """What the painter makes of n images with holes, whatever the code. It means something in the holes alone.
 
     Attributes:
-        whole: What holds for the image.
+        coarse: Features, in sight of which styles are understood.
         likely: The most likely image; any range.
         maps: In what others differ from it.
     """
 
-    whole: Float[Tensor, "n c"]
+    coarse: Float[Tensor, "n c b b"]
     likely: Float[Tensor, "n 3 h h"]
     maps: Float[Tensor, "n k h h"]
 
-    def painted(self, schemes: Schemes) -> Float[Tensor, "n m 3 h h"]:
-        """The images of m schemes."""
-        return self.likely[:, None] + colors(self.maps, schemes)
+    def painted(self, fields: Fields) -> Float[Tensor, "n m 3 h h"]:
+        """The images of m schemes; between the middles of two regions a scheme goes over from one's to the other's."""
+        if fields.shape[-1] == 1:
+            return self.likely[:, None] + colors(self.maps, fields.flatten(3))
+        channels = []
+        for channel in range(3):  # one after another: what is interpolated is large
+            smooth = F.interpolate(fields[:, :, channel].flatten(0, 1), self.maps.shape[-1], mode="bilinear")
+            channels.append((smooth.unflatten(0, fields.shape[:2]) * self.maps[:, None]).sum(dim=2))
+        return self.likely[:, None] + torch.stack(channels, dim=2)
 
 
 class Painter(Bilinear):
@@ -67,7 +77,14 @@ class Painter(Bilinear):
         smooth = smoothly_filled(image, hidden)
         looked = self.looked(F.pixel_unshuffle(torch.cat([2 * smooth - 1, hidden], dim=1), 2))
         likely = smooth + F.pixel_shuffle(self.likely(looked.pixels), 2).float()
-        return Sketch(looked.whole, likely, F.pixel_shuffle(self.draw(looked.pixels), 2).float())
+        return Sketch(looked.coarse, likely, F.pixel_shuffle(self.draw(looked.pixels), 2).float())
+
+    def fields(self, sketch: Sketch, styles: Float[Tensor, "n m z g g"]) -> Fields:
+        """The schemes that m styles mean, region by region, for each of n images."""
+        regions = styles.shape[-1]
+        seen = F.adaptive_avg_pool2d(sketch.coarse, regions).permute(0, 2, 3, 1).flatten(0, 2)
+        schemes = self.schemes(seen, styles.permute(0, 3, 4, 1, 2).flatten(0, 2))
+        return schemes.unflatten(0, (-1, regions, regions)).permute(0, 3, 4, 5, 1, 2)
 
 
 def in_holes(

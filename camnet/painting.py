@@ -1,14 +1,13 @@
 """How the painter learns: conditional IMLE on holes alone, the rest being given.
 
-Of m styles the one is kept whose painting is nearest to the truth, and the network regresses to the truth with it. All
-happens in images that have lost nothing but cells, so that the cascade need not run.
+Of m styles the one is kept, region by region, whose painting is nearest to the truth, and the network regresses to the
+truth with it. All happens in images that have lost nothing but cells, so that the cascade need not run.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from camnet.bilinear import Schemes, colors
 from camnet.distance import Distance
 from camnet.imle import nearest_of
 from camnet.painter import Painter, Sketch, in_holes
@@ -26,7 +25,7 @@ def painting_loss(
     sketch: Sketch,
     x: Float[Tensor, "n 3 h h"],
     hidden: Float[Tensor, "n 1 h h"],
-    styles: Float[Tensor, "n m z"],
+    styles: Float[Tensor, "n m z g g"],
 ) -> Float[Tensor, " n"]:
     """The losses of each image under the nearest of its styles.
 
@@ -41,31 +40,33 @@ def painting_loss(
     Returns:
         The distance to the truth, at the resolutions of `LEARNED`, summed.
     """
-    schemes = painter.schemes(sketch.whole, styles)
-    with torch.no_grad():
-        choice = nearest_painting(distance, sketch, schemes, x, hidden)
-    winner = schemes[torch.arange(len(x), device=x.device), choice, None]
-    made = in_holes(sketch.painted(winner).squeeze(1), x, hidden)
+    choice = nearest_painting(painter, distance, sketch, x, hidden, styles)
+    winner = styles.gather(1, choice[:, None, None].expand(-1, -1, *styles.shape[2:]))
+    made = in_holes(sketch.painted(painter.fields(sketch, winner)).squeeze(1), x, hidden)
     losses = [distance(pooled(made, x.shape[-1] // by), pooled(x, x.shape[-1] // by)) for by in LEARNED]
     return torch.stack(losses).sum(dim=0)
 
 
+@torch.no_grad()
 def nearest_painting(
+    painter: Painter,
     distance: Distance,
     sketch: Sketch,
-    schemes: Schemes,
     x: Float[Tensor, "n 3 h h"],
     hidden: Float[Tensor, "n 1 h h"],
-) -> Tensor:
-    """Which of the schemes brings each image (n) nearest to the truth, at a quarter of its resolution.
+    styles: Float[Tensor, "n m z g g"],
+) -> Int[Tensor, "n g g"]:
+    """Which of the styles brings each region nearest to the truth, at a quarter of the resolution.
 
-    Paintings are linear in their maps, so these are made small, and not the paintings.
+    Paintings are sums of maps, so these are made small, and not the paintings: exact for one region, and nearly so for
+    several, whose schemes change little within four pixels. With several, each is judged as if its neighbors had taken
+    the same style.
     """
     side = x.shape[-1] // SEARCHED
-    truth, likely = pooled(x, side), pooled(in_holes(sketch.likely, x, hidden), side)
-    maps = pooled(sketch.maps * hidden, side)
+    likely, maps = pooled(in_holes(sketch.likely, x, hidden), side), pooled(sketch.maps * hidden, side)
+    small = Sketch(sketch.coarse, likely, maps)
 
     def made(rows: slice) -> Tensor:
-        return (likely[rows, None] + colors(maps[rows], schemes[rows])).flatten(0, 1)
+        return small.select(rows).painted(painter.fields(small.select(rows), styles[rows])).flatten(0, 1)
 
-    return nearest_of(distance, truth, schemes.shape[1], made)
+    return nearest_of(distance, pooled(x, side), styles.shape[1], made, styles.shape[-1])

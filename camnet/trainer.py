@@ -263,8 +263,7 @@ class Trainer:
         config = self.config
         random = generator_at(config.seed, step, self.ranks.stream("painter"), self.device)
         hidden = self.tasks.holes(x, random).hidden
-        shape = len(x), config.paintings, config.generator.global_code
-        styles = torch.randn(shape, generator=random, device=self.device)
+        styles = self.generator.painter_codes(len(x) * config.paintings, random).style.unflatten(0, (len(x), -1))
         with self.generator.autocast():
             sketch = painter.see(x, hidden)
         loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()

@@ -56,8 +56,11 @@ class GeneratorConfig:
     colors for the things that it tells apart. Empty: their colors are those that the modules choose."""
     painter: tuple[int, ...] = ()
     """Channels of a network that fills holes in sight of the whole image, once its detail is restored, given as for
-    --generator.colorist. Its code, one for the whole image, decides in what restorations differ there. Empty: holes are
-    filled by the modules alone, place by place."""
+    --generator.colorist. Its code decides in what restorations differ there. Empty: holes are filled by the modules
+    alone, place by place."""
+    painter_regions: int = 1
+    """Regions a side: every region has a style of the painter's own; from one to the next fills go over smoothly. More
+    regions: restorations differ more. 1: one style for the whole image."""
     schemes: int = 32
     """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
     regression, the control."""
@@ -128,6 +131,7 @@ class GeneratorConfig:
         """Refuse a painter or colorist that could not look at the images, or has none to finish."""
         require_range("generator.schemes", self.schemes, 1, 1e5)
         require_range("generator.taste-temperature", self.taste_temperature, 0.01, 100)
+        require_range("generator.painter-regions", self.painter_regions, 1, self.resolutions[-1] // 4)
         for flag, widths, does in (
             ("--generator.painter", self.painter, "fills holes"),
             ("--generator.colorist", self.colorist, "colors images"),

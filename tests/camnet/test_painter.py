@@ -117,24 +117,48 @@ def test_a_smooth_fill_keeps_what_is_seen_and_has_no_steps():
 
 
 def test_paintings_are_sums_of_maps():
-    sketch = Sketch(torch.zeros(2, 1), torch.rand(2, 3, 4, 4), torch.rand(2, 6, 4, 4))
-    schemes = torch.randn(2, 5, 3, 6, generator=seeded(2))
-    painted = sketch.painted(schemes)
+    sketch = Sketch(torch.zeros(2, 1, 1, 1), torch.rand(2, 3, 4, 4), torch.rand(2, 6, 4, 4))
+    fields = torch.randn(2, 5, 3, 6, 1, 1, generator=seeded(2))
+    painted = sketch.painted(fields)
     assert painted.shape == (2, 5, 3, 4, 4)
-    assert torch.allclose(painted[1, 4], sketch.likely[1] + colors(sketch.maps, schemes)[1, 4])
+    assert torch.allclose(painted[1, 4], sketch.likely[1] + colors(sketch.maps, fields[..., 0, 0])[1, 4])
     parts = Rows.joined([sketch.select(slice(0, 1)), sketch.select(slice(1, 2))])
-    assert torch.equal(parts.painted(schemes), painted)
+    assert torch.equal(parts.painted(fields), painted)
+    alike = sketch.painted(fields.expand(-1, -1, -1, -1, 2, 2))  # regions that agree are one
+    assert torch.allclose(alike, painted, atol=1e-5)
     hidden = torch.ones(2, 1, 4, 4).triu()
     mixed_in = in_holes(painted[:, 0], sketch.likely, hidden)
     assert torch.equal(mixed_in[:, 0][hidden[:, 0] == 0], sketch.likely[:, 0][hidden[:, 0] == 0])
     assert torch.equal(mixed_in[:, 0][hidden[:, 0] == 1], painted[:, 0, 0][hidden[:, 0] == 1])
 
 
+def test_between_regions_a_scheme_goes_over_smoothly_from_one_to_the_next():
+    sketch = Sketch(torch.zeros(1, 1, 1, 1), torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16))
+    fields = torch.tensor([0.0, 1.0]).expand(1, 1, 3, 1, 2, 2)
+    painted = sketch.painted(fields)[0, 0]
+    expected = ((torch.arange(16) + 0.5) / 8 - 0.5).clamp(0, 1)
+    assert torch.allclose(painted, expected.expand(3, 16, 16), atol=1e-6)
+
+
+def test_a_style_is_understood_in_sight_of_its_own_region():
+    torch.manual_seed(0)
+    painter = Painter((8, 8, 8), 4)
+    torch.nn.init.normal_(painter.decide.weight)
+    coarse = torch.rand(1, 8, 4, 4, generator=seeded(1))
+    sketch = Sketch(coarse, torch.zeros(1, 3, 16, 16), torch.zeros(1, 32, 16, 16))
+    style = torch.randn(1, 2, 4, 1, 1, generator=seeded(2)).expand(-1, -1, -1, 2, 2)
+    fields = painter.fields(sketch, style)
+    assert fields.shape == (1, 2, 3, 32, 2, 2)
+    corner = Sketch(coarse[..., 2:, :2], sketch.likely, sketch.maps)
+    assert torch.allclose(fields[..., 1, 0], painter.fields(corner, style[..., :1, :1])[..., 0, 0], atol=1e-5)
+    assert not torch.allclose(fields[..., 1, 0], fields[..., 0, 1])
+
+
 @pytest.mark.parametrize(("size", "widths"), [(16, (8, 8, 8)), (64, (8, 8, 16, 8)), (96, (8, 16, 8, 8))])
 def test_it_paints_images_of_any_size_that_it_can_halve(size, widths):
     torch.manual_seed(0)
     sketch = Painter(widths, 4).see(torch.rand(2, 3, size, size), torch.ones(2, 1, size, size).triu())
-    assert sketch.whole.shape == (2, widths[-1])
+    assert sketch.coarse.shape == (2, widths[-1], size // 2 ** len(widths), size // 2 ** len(widths))
     assert sketch.likely.shape == (2, 3, size, size)
     assert sketch.maps.shape == (2, 32, size, size)
 
@@ -202,12 +226,30 @@ def test_without_a_painter_codes_of_the_modules_are_those_that_they_were(generat
         assert torch.equal(one.noise, other.noise)
 
 
+def test_every_region_of_a_code_has_a_style_of_its_own_which_no_policy_proposes():
+    torch.manual_seed(0)
+    g = Generator(replace(CONFIG, painter_regions=2)).requires_grad_(False)
+    torch.nn.init.normal_(g.painter.decide.weight)
+    codes = g.codes(3, seeded(1))
+    assert codes[3].style.shape == (3, 4, 2, 2)
+    assert FrozenGenerator(g, {}).proposable == 16  # three modules' and the colorist's
+    style = codes[3].style.clone()
+    style[:, :, 1, 1] += 1
+    x, hidden = images(3), torch.ones(3, 1, 16, 16)
+    hidden[:, :, :4, :4] = 0
+    apart = (g.sketched(x, hidden, codes[3]) - g.sketched(x, hidden, Code(style, codes[3].noise))).abs()
+    assert apart[:, :, :4].max() == 0
+    assert apart[:, :, 12:, 12:].mean() > 0.01
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"painter": (8, 8)}, r"generator\.painter needs at least 3 widths"),
         ({"painter": (8, 8, 0)}, "each at least 1"),
         ({"painter": (8, 8, 8, 8, 8)}, r"generator\.painter: .* 32 does not divide their 16 pixels; give fewer"),
+        ({"painter_regions": 0}, r"generator\.painter-regions"),
+        ({"painter_regions": 5}, r"generator\.painter-regions"),
         ({"tasks": ("layout",), "colorist": ()}, r"generator\.painter fills holes of the mix task: add mix"),
     ],
 )
