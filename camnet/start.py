@@ -55,13 +55,13 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> st
         How many were taken, as a sentence.
 
     Raises:
-        UsageError: If less than half of the cascade's would be taken: then it is another network. (A colorist may be
-            new to it.)
+        UsageError: If less than half of the cascade's would be taken: then it is another network. (Painter and colorist
+            may be new to it.)
     """
     own = generator.state_dict()
     weights = {key: _lightness_of(value, own.get(key)) for key, value in weights.items()}
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-    cascade = [key for key in own if not key.startswith("colorist.")]
+    cascade = [key for key in own if not key.startswith(("painter.", "colorist."))]
     known = sum(key in fitting for key in cascade)
     if 2 * known < len(cascade):
         raise UsageError(
