@@ -365,6 +365,8 @@ ALL_TASKS = GeneratorConfig(
     norm=False,
     factors=5,
     tasks=("mix", "decompression", "layout"),
+    painter=(8, 8, 8),
+    painter_regions=2,
     colorist=(8, 8, 8),
 )
 

@@ -22,7 +22,7 @@ seen = []
 torch.compile = lambda function: seen.append(function.__name__) or compile(function, backend="eager")
 network = GeneratorConfig(
     resolutions=(4, 8, 16), widths=(16, 16, 8), blocks=1, patch=2, regions=(1, 2, 2), context=True, norm=False,
-    colorist=(8, 8, 8),
+    colorist=(8, 8, 8), painter=(8, 8, 8),
     tasks=("mix", "decompression"),
 )
 cpu, losses = torch.device("cpu"), {}
@@ -35,7 +35,7 @@ for compiled in (False, True):
     trainer = Trainer(config, images, cpu)
     trainer.begin()
     rounds = [trainer.round(step, 0.0) for step in range(0, 4 * config.stride, config.stride)]
-    both = [values["camnet/loss"] + values["camnet/color_loss"] for some in rounds for values in some]
+    both = [values["camnet/loss"] + values["camnet/color_loss"] + values["camnet/fill_loss"] for some in rounds for values in some]
     losses[compiled] = [float(loss) for loss in both]
 print(json.dumps({"plain": losses[False], "compiled": losses[True], "functions": seen}))
 """
@@ -45,7 +45,7 @@ def test_a_compiled_training_is_the_same_training():
     run = subprocess.run([sys.executable, "-c", ROUNDS], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
-    assert found["functions"] == ["_refine"] * 3 + ["conditions", "consistent", "see", "features", "terms"]
+    assert found["functions"] == ["_refine"] * 3 + ["conditions", "consistent", "see", "see", "features", "terms"]
     assert len(found["plain"]) == 4 * 4
     for plain, compiled in zip(found["plain"], found["compiled"], strict=True):
         assert abs(plain - compiled) <= 1e-4 * plain
