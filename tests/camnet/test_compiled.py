@@ -35,8 +35,8 @@ for compiled in (False, True):
     trainer = Trainer(config, images, cpu)
     trainer.begin()
     rounds = [trainer.round(step, 0.0) for step in range(0, 4 * config.stride, config.stride)]
-    both = [values["camnet/loss"] + values["camnet/color_loss"] + values["camnet/fill_loss"] for some in rounds for values in some]
-    losses[compiled] = [float(loss) for loss in both]
+    names = ("camnet/loss", "camnet/fill_loss", "camnet/color_loss")
+    losses[compiled] = [float(sum(values[name] for name in names)) for some in rounds for values in some]
 print(json.dumps({"plain": losses[False], "compiled": losses[True], "functions": seen}))
 """
 
