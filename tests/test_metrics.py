@@ -64,7 +64,16 @@ def test_a_training_of_camnet_logs_all_that_is_announced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "WATCHED", 2)
     sizes = ["--generator.widths", *"888", "--generator.blocks", "1", "--candidates", *"222", "--generator.prior", "2"]
-    sizes += ["--generator.colorist", *"888", "--generator.schemes", "2"]
+    sizes += [
+        "--generator.painter",
+        *"888",
+        "--generator.colorist",
+        *"888",
+        "--generator.schemes",
+        "2",
+        "--paintings",
+        "2",
+    ]
     tasks = ["--generator.tasks", "mix", "decompression", "layout", "--picture-every", "1", "--log-every", "1"]
     length = ["--steps", "2", "--group", "1", "--batch", "2", "--measured", "2"]
     train.main([*sizes, *tasks, *length, "--adversarial-weight", "1", "--device", "cpu", "--out", "w.safetensors"])
