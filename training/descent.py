@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs.errors import UsageError
 from training.ranks import Ranks
 
 
@@ -94,8 +95,18 @@ class Descent:
         return {"optimizer": self.optimizer.state_dict(), "skipped": self.skipped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Raises:
+            UsageError: If its moments are those of other parameters, or of the same in another order.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            if moments["exp_avg"].shape != parameter.shape:
+                raise UsageError(
+                    "the checkpoint's optimizer does not fit the network: an older version made it, whose parameters "
+                    "came in another order. Begin again, under another --out or with the version that made it"
+                )
         # Checkpoints are contiguous, but fused AdamW wants moments that lie like their parameters (channels_last).
         for parameter, moments in self.optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UsageError
 from training import checkpoint
 from training.descent import Descent
 from training.ranks import Ranks
@@ -147,3 +148,12 @@ def test_a_checkpoint_goes_on_where_weights_lie_channels_last(tmp_path):
     step(module, descent, 1)
     step(twin, again, 1)
     assert all(torch.equal(a, b) for a, b in zip(everything(module, descent), everything(twin, again), strict=True))
+
+
+def test_moments_of_other_parameters_are_refused():
+    """An older version may have listed the same parameters in another order."""
+    narrow, wide = nn.Linear(2, 3), nn.Linear(4, 3)
+    one, other = (Descent(part, 0.1) for part in (narrow, wide))
+    one.step(narrow(torch.ones(1, 2)).sum())
+    with pytest.raises(UsageError, match=r"optimizer does not fit the network: .* under another --out"):
+        other.load_state_dict(copy.deepcopy(one.state_dict()))
