@@ -112,7 +112,7 @@ class FrozenGenerator(Decorruptor):
 def save(generator: Generator, path: Path, card: dict[str, Any]) -> None:
     """Write weights (safetensors) and, beside them, their card (JSON; paths become text).
 
-    Those of `HALVED` are written in half precision, which moves restorations little (measured for the colorist: 1.1e-4).
+    Those of `HALVED` are written in half precision, which moves restorations little (of the colorist by 1.1e-4).
     """
     state = {name: _on_disk(name, value.detach().cpu()).contiguous() for name, value in generator.state_dict().items()}
     blob = save_tensors(state)
