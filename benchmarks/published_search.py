@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from camnet.code import Code
-from camnet.degraded import Degraded
+from camnet.degraded import Degraded, each
 from camnet.distance import Distance
-from camnet.generator import Generator, each
+from camnet.generator import Generator
 
 MINIBATCH = 20
 """Candidates that go through the network at once."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -80,3 +81,9 @@ class Stage(Rows):
     features: Tensor
     image: Tensor
     for_color: Tensor | None = None
+
+
+def luck_of(styles: Float[Tensor, "n m zg g g"], generator: torch.Generator) -> Float[Tensor, "n m g g"]:
+    """Draw the luck of each candidate, region by region."""
+    chance = torch.rand(styles[:, :, 0].shape, generator=generator, device=styles.device)
+    return -(-chance.log()).log()

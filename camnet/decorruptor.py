@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from camnet.degraded import Degraded
-from camnet.generator import each
+from camnet.degraded import Degraded, each
 from configs.camnet import Task
 
 Codes: TypeAlias = Any

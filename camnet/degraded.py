@@ -6,6 +6,7 @@ others. The generator sees `kept`, `hidden` and `planes()` and never asks which 
 
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from configs.camnet import Task
@@ -45,3 +46,11 @@ class Degraded(Protocol):
 
     def residual(self, restored: Tensor) -> Tensor:
         """How far each image (n) disagrees with what is known, as a largest difference in pixel values."""
+
+
+def each(degraded: D, many: int) -> D:
+    """Every degraded image `many` times in a row."""
+    if many == 1:
+        return degraded
+    rows = torch.arange(len(degraded), device=degraded.kept.device)
+    return degraded.select(rows.repeat_interleave(many))

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camnet.decorruptor import Decorruptor, codes_per_image
-from camnet.degraded import Degraded
-from camnet.generator import each
+from camnet.degraded import Degraded, each
 from env.corruption import FACTORS, Corrupted
 
 Kind = Literal["erase", "mean", "blur", "noise"]

@@ -1,85 +1,50 @@
-"""The generator: a cascade of modules, one resolution each, every one with its own code, condition and image head.
+"""The generator: the cascade of modules, and what finishes its work, a painter of holes and a colorist.
 
-Source: Peng and Li, "CAM-Net" (arXiv 2106.09015): cascade, code and condition at every module, intermediate
-supervision. Departures: features of the condition, drawn without any code, beside the condition itself; at the first
-modules a learned prior that chooses among codes (`camnet.prior`); and those of a module (`camnet.module`).
+Both look at what the cascade restored. They work on those restorations alone that need it, and look once at what looks
+the same in all restorations of an image.
 """
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from camnet.bilinear import colors
-from camnet.code import Candidates, Code, Stage
-from camnet.colorist import Colorist, with_lightness
+from camnet.cascade import Cascade, doubled
+from camnet.code import Candidates, Code, luck_of
+from camnet.colorist import Colorist, Seen, with_lightness
 from camnet.compiled import compiled
-from camnet.condition import Context, condition_at, filled_at, kept_at
-from camnet.degraded import Degraded
-from camnet.module import CascadeModule, beside, layout_of, repeated_rows
-from camnet.painter import Painter, in_holes
-from camnet.prior import Prior
+from camnet.degraded import Degraded, each
+from camnet.painter import Painter, Sketch, in_holes
 from configs.camnet import GeneratorConfig
+from env.rows import remade
 
 
-class Generator(nn.Module):
+class Generator(Cascade):
     """CAMNet: restores degraded images of the tasks it is configured for; one image for each code."""
 
     def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.levels = nn.ModuleList(CascadeModule(config, k) for k in range(len(config.resolutions)))
-        if config.context:
-            self.context = Context(config)
-        self.priors = nn.ModuleList(Prior(width, config.global_code) for width in config.widths[: len(config.prior)])
+        super().__init__(config)
         self.colorist = Colorist(config.colorist, config.global_code) if config.colorist else None
         self.painter = Painter(config.painter, config.global_code) if config.painter else None
-        self.precision = torch.float32
-        """Floating-point type of the convolutions; images, codes and weights stay in float32."""
 
     def prepare(self, precision: torch.dtype, compile: bool = False) -> None:
-        """Choose how to compute, once the weights lie where they are to stay.
-
-        Args:
-            precision: Type of the convolutions.
-            compile: Compile the modules, what they are told and `consistent`.
-        """
-        self.precision = precision
-        if next(self.parameters()).device.type == "cuda" or not self.config.norm:  # GroupNorm on a CPU: slower so
-            self.to(memory_format=torch.channels_last)
-        if compile:
-            for level in range(len(self.levels)):
-                self._module(level).compile_refinement()
-            self.conditions = compiled(self.conditions)  # type: ignore[method-assign]
-            self.consistent = compiled(self.consistent)  # type: ignore[method-assign]
-            if self.colorist:
-                self.colorist.see = compiled(self.colorist.see)  # type: ignore[method-assign]
-            if self.painter:
-                self.painter.see = compiled(self.painter.see)  # type: ignore[method-assign]
-
-    def autocast(self) -> torch.autocast:
-        """Where networks compute in the generator's precision."""
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, self.precision, enabled=self.precision != torch.float32)
-
-    def draw(self, n: int, level: int, generator: torch.Generator) -> Code:
-        """Draw n standard normal codes for one module."""
-        r, device = self.config.resolutions[level] // self.config.patch, generator.device
-        g = self.config.regions_of(level)
-        return Code(
-            torch.randn(n, self.config.global_code, g, g, generator=generator, device=device),
-            torch.randn(n, self.config.spatial_code, r, r, generator=generator, device=device),
-        )
+        """Choose how to compute (`Cascade.prepare`); `see` of painter and colorist is compiled, too."""
+        super().prepare(precision, compile)
+        for part in (self.painter, self.colorist):
+            if part and compile:
+                part.see = compiled(part.see)  # type: ignore[assignment]
 
     def codes(self, n: int, generator: torch.Generator) -> list[Code | Candidates]:
         """Draw n codes for every module, coarse to fine, then for painter and colorist, where there are such.
 
         They are candidates where a prior, or taste, chooses once it sees the image.
         """
-        undecided = [self._candidates(n, level, m, generator) for level, m in enumerate(self.config.prior)]
-        decided = [self.draw(n, level, generator) for level in range(len(undecided), len(self.levels))]
-        of_painter = [self.painter_codes(n, generator)] if self.painter else []
-        return [*undecided, *decided, *of_painter, *([self._color_candidates(n, generator)] if self.colorist else [])]
+        codes = super().codes(n, generator)
+        if self.painter:
+            codes.append(self.painter_codes(n, generator))
+        if self.colorist:
+            codes.append(self._color_candidates(n, generator))
+        return codes
 
     def painter_codes(self, n: int, generator: torch.Generator) -> Code:
         """Draw n codes of the painter: styles, and no noise."""
@@ -87,85 +52,31 @@ class Generator(nn.Module):
         style = torch.randn(shape, generator=generator, device=generator.device)
         return Code(style, style[:, :0])
 
-    def conditions(self, degraded: Degraded) -> list[Float[Tensor, "n p _ _"]]:
-        """What every module is told of the image, at its resolution: condition planes, and context where it is on."""
-        conditions = self._told(degraded, self.config.resolutions)
-        if not self.config.context:
-            return conditions
-        with self.autocast():
-            context = self.context(conditions[-1])
-        return [beside([*both], layout_of(both[1])) for both in zip(conditions, context, strict=True)]
-
-    def told(self, degraded: Degraded) -> Float[Tensor, "n p r r"]:
-        """What the finest module is told of each image, but for the context."""
-        return self._told(degraded, self.config.resolutions[-1:])[0]
-
-    def start(self, degraded: Degraded) -> Stage:
-        """What stands in for a module before the first: no features, the kept colors as the image."""
-        r = self.config.resolutions[0]
-        image = filled_at(degraded, r) if self.config.fill else kept_at(degraded, r)
-        none = image.new_zeros(len(image), 0, r // self.config.patch, r // self.config.patch, dtype=self.precision)
-        return Stage(none, image)
-
-    def step(self, level: int, condition: Tensor, code: Code, before: Stage) -> Stage:
-        """Run one module on n codes; `before` is the stage of the module before it (or `start`)."""
-        with self.autocast():
-            return self.levels[level](condition, code, self._enlarged(level, before))
-
-    def enter(self, level: int, condition: Tensor, before: Stage) -> Stage:
-        """The share of a step that is the same under every code."""
-        with self.autocast():
-            return self._module(level).enter(condition, self._enlarged(level, before))
-
-    def refine(self, level: int, entered: Stage, codes: Code) -> Stage:
-        """The rest of a step, under m codes for each of n images, given image by image; (n * m) rows out."""
-        with self.autocast():
-            return self._module(level).refine(entered, codes)
-
-    def preferred(self, level: int, entered: Stage, candidates: Candidates) -> Code:
-        """Draw from the learned prior of a module, at its temperature: one of the candidates' styles, by region."""
-        scores = self.priors[level](entered.features, candidates.styles)
-        return candidates.drawn(scores / self.config.prior_temperature)
-
     def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
-        """Restore: the image of every module, the last one consistent with what was kept.
+        """Restore: the image of every module, the last one finished and consistent with what was kept.
 
         Args:
             degraded: n degraded images.
-            codes: k codes for each image and module, image by image: n * k in all; then for painter and colorist. Of
-                candidates the prior, or taste, chooses. Codes of the first modules alone: only these are run; of the
-                modules alone: painter and colorist are not.
+            codes: As in `Cascade.forward`; then k for each image of painter and colorist, of whose candidates taste
+                chooses. Codes of the modules alone: painter and colorist are not run.
 
         Returns:
-            One image per code, coarse to fine (n * k each); that of the last module is in [0, 1] and exact in the kept
-            part.
+            As `Cascade.forward`.
 
         Raises:
             ValueError: If there are more codes than what hears them, or for one of painter and colorist.
         """
-        finishing = [part for part in (self.painter, self.colorist) if part]
-        if len(codes) > len(self.levels) and len(codes) != len(self.levels) + len(finishing):
+        of_modules, of_finishers = codes[: len(self.levels)], codes[len(self.levels) :]
+        both = ((self.filled, self.painter), (self.recolored, self.colorist))
+        finishers = [finished for finished, part in both if part]
+        if of_finishers and len(of_finishers) != len(finishers):
             raise ValueError(
-                f"{len(codes)} codes for {len(self.levels)} modules and {len(finishing)} that finish their work "
+                f"{len(codes)} codes for {len(self.levels)} modules and {len(finishers)} that finish their work "
                 "(painter, colorist): one each"
             )
-        conditions, stage, images = self.conditions(degraded), self.start(degraded), []
-        many = len(codes[0]) // len(degraded)
-        for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):  # the rest: below
-            known = repeated_rows(condition, many if level else 1)  # the first module is entered once an image
-            if isinstance(code, Candidates):
-                entered = self.enter(level, known, stage)
-                stage = self.refine(level, entered, self.preferred(level, entered, code))
-            elif level == 0 and many > 1:
-                stage = self.refine(level, self.enter(level, known, stage), code)
-            else:
-                stage = self.step(level, known, code, stage)
-            images.append(stage.image)
-        if len(images) == len(self.levels):
-            images[-1] = self.consistent(degraded, images[-1])
-        for part, code in zip(finishing, codes[len(self.levels) :], strict=False):
-            finish = self.filled if part is self.painter else self.recolored
-            images[-1] = finish(degraded, images[-1], code)
+        images = super().forward(degraded, of_modules)
+        for finished, code in zip(finishers, of_finishers, strict=False):
+            images[-1] = finished(degraded, images[-1], code)
         return images
 
     def filled(
@@ -181,25 +92,27 @@ class Generator(nn.Module):
         if degraded.task != "mix":
             return restored
         many = len(restored) // len(degraded)
-        hidden = degraded.hidden.repeat_interleave(many, dim=0)
-        if restored.device.type != "cpu" or torch.compiler.is_compiling():  # the host would wait to learn which rows
-            return in_holes(self.sketched(restored, hidden, codes), restored, hidden)
-        rows = hidden.flatten(1).any(dim=1).nonzero().flatten()
-        if not len(rows):
-            return restored
-        some = restored[rows], hidden[rows]
-        return restored.index_copy(0, rows, in_holes(self.sketched(*some, codes.select(rows)), *some))
+        hidden, else_lost = each(degraded, many).hidden, degraded.planes().flatten(1).any(dim=1)
+        first = _first_alike(~else_lost, many)
 
-    def sketched(
-        self, image: Float[Tensor, "n 3 h h"], hidden: Float[Tensor, "n 1 h h"], codes: Code | Candidates
-    ) -> Float[Tensor, "n 3 h h"]:
-        """What the painter makes of images with holes, in [0, 1]; it means something in the holes alone."""
+        def fill(rows: Tensor | slice) -> Tensor:
+            seen, back = _looks(first, rows)
+            sketch = self.sketch(restored[seen], hidden[seen]).select(back)
+            return in_holes(self.filling(sketch, codes.select(rows)), restored[rows], hidden[rows])
+
+        return remade(restored, hidden.flatten(1).any(dim=1), fill)
+
+    def sketch(self, image: Float[Tensor, "n 3 h h"], hidden: Float[Tensor, "n 1 h h"]) -> Sketch:
+        """What the painter sees in images with holes."""
+        assert self.painter is not None
+        with self.autocast():
+            return self.painter.see(image, hidden)
+
+    def filling(self, sketch: Sketch, codes: Code | Candidates) -> Float[Tensor, "n 3 h h"]:
+        """What the painter makes of it, in [0, 1]; it means something in the holes alone."""
         assert self.painter is not None
         assert isinstance(codes, Code)
-        with self.autocast():
-            sketch = self.painter.see(image, hidden)
-        fields = self.painter.fields(sketch, codes.style.unsqueeze(1))
-        return sketch.painted(fields).squeeze(1).clamp(0, 1)
+        return sketch.painted(self.painter.fields(sketch, codes.style.unsqueeze(1))).squeeze(1).clamp(0, 1)
 
     def recolored(
         self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates
@@ -213,85 +126,51 @@ class Generator(nn.Module):
         """
         if degraded.task != "mix":
             return restored
-        many = len(restored) // len(degraded)
-        is_gray = degraded.planes()[:, 0, 0, 0].repeat_interleave(many) > 0
-        if restored.device.type != "cpu" or torch.compiler.is_compiling():  # the host would wait to learn which rows
-            painted = self.consistent(degraded, self.painted(restored.mean(dim=1, keepdim=True), codes))
-            return torch.where(is_gray.view(-1, 1, 1, 1), painted, restored)
-        rows = is_gray.nonzero().flatten()
-        if not len(rows):
-            return restored
-        painted = self.painted(restored[rows].mean(dim=1, keepdim=True), codes.select(rows))
-        return restored.index_copy(0, rows, self.consistent(degraded.select(rows // many), painted))
+        many, lightness = len(restored) // len(degraded), restored.mean(dim=1, keepdim=True)
+        every, is_gray = each(degraded, many), degraded.planes()[:, 0].flatten() > 0
+        else_lost = degraded.planes()[:, 1:].flatten(1).any(dim=1) | degraded.hidden.flatten(1).any(dim=1)
+        first = _first_alike(~else_lost, many)
 
-    def painted(self, lightness: Float[Tensor, "n 1 h h"], codes: Code | Candidates) -> Float[Tensor, "n 3 h h"]:
-        """What the colorist makes of a lightness; not in [0, 1] where a color is too strong for its lightness."""
+        def recolor(rows: Tensor | slice) -> Tensor:
+            looked, back = _looks(first, rows)
+            seen = self.seen(lightness[looked]).select(back)
+            return self.consistent(every.select(rows), self.coloring(seen, lightness[rows], codes.select(rows)))
+
+        return remade(restored, is_gray.repeat_interleave(many), recolor)
+
+    def seen(self, lightness: Float[Tensor, "n 1 h h"]) -> Seen:
+        """What the colorist sees in lightness."""
         assert self.colorist is not None
         with self.autocast():
-            seen = self.colorist.see(lightness)
+            return self.colorist.see(lightness)
+
+    def coloring(
+        self, seen: Seen, lightness: Float[Tensor, "n 1 h h"], codes: Code | Candidates
+    ) -> Float[Tensor, "n 3 h h"]:
+        """What the colorist makes of it; not in [0, 1] where a color is too strong for its lightness."""
+        assert self.colorist is not None
         if isinstance(codes, Candidates):
             schemes = self.colorist.chosen(seen, codes, self.config.taste_temperature)
         else:
             schemes = self.colorist.schemes(seen.whole, codes.style.flatten(1).unsqueeze(1))
-        return with_lightness(lightness, _double(colors(seen.maps, schemes).squeeze(1), "bilinear"))
-
-    def consistent(self, degraded: Degraded, restored: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Put back what is known, of m restorations of each degraded image, given image by image."""
-        return each(degraded, len(restored) // len(degraded)).make_consistent(restored)
-
-    def _candidates(self, n: int, level: int, m: int, generator: torch.Generator) -> Candidates:
-        """Draw n codes of a module, with m styles each."""
-        code, styles = self.draw(n, level, generator), self.draw(n * m, level, generator).style.unflatten(0, (n, m))
-        return Candidates(styles, code.noise, _luck(styles, generator))
+        return with_lightness(lightness, doubled(colors(seen.maps, schemes).squeeze(1), "bilinear"))
 
     def _color_candidates(self, n: int, generator: torch.Generator) -> Candidates:
         """Draw n codes of the colorist."""
         shape = (n, self.config.schemes, self.config.global_code, 1, 1)
         styles = torch.randn(shape, generator=generator, device=generator.device)
-        return Candidates(styles, styles[:, 0, :0], _luck(styles, generator))
-
-    def _module(self, level: int) -> CascadeModule:
-        module = self.levels[level]
-        assert isinstance(module, CascadeModule)
-        return module
-
-    def _enlarged(self, level: int, before: Stage) -> Stage:
-        """The previous stage at this module's resolution."""
-        mode = "bilinear" if self.config.smooth else "nearest"
-        return Stage(_double(before.features, mode), _double(before.image, mode)) if level else before
-
-    def _told(self, degraded: Degraded, resolutions: tuple[int, ...]) -> list[Float[Tensor, "n p _ _"]]:
-        """The condition planes at some resolutions."""
-        planes = self._task_planes(degraded)
-        return [condition_at(degraded, planes, r, self.config.patch).to(self.precision) for r in resolutions]
-
-    def _task_planes(self, degraded: Degraded) -> Tensor:
-        """The planes of the task in hand among zeros for those of the others."""
-        known = self.config.planes
-        if degraded.task not in known:
-            raise ValueError(f"this generator restores {', '.join(known)}, not {degraded.task}")
-        own = degraded.planes()[:, : known[degraded.task]]
-        parts = [
-            own if task == degraded.task else own.new_zeros(len(own), count, *own.shape[2:])
-            for task, count in known.items()
-        ]
-        return torch.cat(parts, dim=1)
+        return Candidates(styles, styles[:, 0, :0], luck_of(styles, generator))
 
 
-def each(degraded: Degraded, many: int) -> Degraded:
-    """Every degraded image `many` times in a row."""
-    if many == 1:
-        return degraded
-    rows = torch.arange(len(degraded), device=degraded.kept.device)
-    return degraded.select(rows.repeat_interleave(many))
+def _first_alike(alike: Bool[Tensor, " n"], many: int) -> Int[Tensor, " nk"]:
+    """For each of many restorations of n images, the first that looks the same: itself where they are not alike."""
+    own = torch.arange(len(alike) * many, device=alike.device)
+    return torch.where(alike.repeat_interleave(many), own // many * many, own)
 
 
-def _double(x: Tensor, mode: str) -> Tensor:
-    """Upsample by two."""
-    return F.interpolate(x, scale_factor=2, mode=mode)
+def _looks(first: Int[Tensor, " nk"], rows: Tensor | slice) -> tuple[Tensor | slice, Tensor | slice]:
+    """At which restorations to look for those at some rows, and where among them those of each row are.
 
-
-def _luck(styles: Float[Tensor, "n m zg g g"], generator: torch.Generator) -> Float[Tensor, "n m g g"]:
-    """Draw the luck of each candidate: standard Gumbel."""
-    chance = torch.rand(styles[:, :, 0].shape, generator=generator, device=styles.device)
-    return -(-chance.log()).log()
+    All rows (a slice): at each. To learn how many look the same, the host would have to wait for the device.
+    """
+    return (rows, rows) if isinstance(rows, slice) else first[rows].unique(return_inverse=True)

@@ -153,7 +153,7 @@ class Trainer:
         random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
         x, maps = self.batch(random)
         if config.only_painter or config.only_colorist:
-            yield from (self.study_holes if config.only_painter else self.study_colors)(x, step, progress)
+            yield from self.study_finisher(x, step, progress)
             return
         tasks = config.generator.tasks
         degraded = self.tasks.draw(tasks[step // config.stride % len(tasks)], x, random, maps)
@@ -199,30 +199,22 @@ class Trainer:
             self.average(step + taken)
             yield {"camnet/grad_norm": norm, **gain(surprise, lessons)}
 
-    def study_holes(
+    def study_finisher(
         self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
     ) -> Iterator[dict[str, Tensor | float]]:
-        """Train the painter alone, with its adversary where there is one; as many steps as a round has."""
+        """Train the colorist alone, or the painter, with its adversary where there is one; as `study` trains priors."""
         config = self.config
         for taken, some in enumerate(x.split(config.batch) * config.reuse):
-            loss, figures = self.holes(some, step + taken)
+            if config.only_painter:
+                loss, figures = self.holes(some, step + taken)
+                judgment, contest = self.judgment_of_holes(some[::2], step + taken, progress)
+            else:
+                loss, figures = self.colors(some, step + taken)
+                judgment, contest = 0.0, {}
             assert isinstance(loss, Tensor)
-            judgment, contest = self.judgment_of_holes(some[::2], step + taken, progress)
             norm = self.descent.step(loss + judgment, one_cycle(progress))
             self.average(step + taken)
             yield {"camnet/grad_norm": norm, **figures, **contest}
-
-    def study_colors(
-        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
-    ) -> Iterator[dict[str, Tensor | float]]:
-        """Train the colorist alone, on all images of a round as many times as their codes would have been used."""
-        config = self.config
-        for taken, some in enumerate(x.split(config.batch) * config.reuse):
-            loss, figures = self.colors(some, step + taken)
-            assert isinstance(loss, Tensor)
-            norm = self.descent.step(loss, one_cycle(progress))
-            self.average(step + taken)
-            yield {"camnet/grad_norm": norm, **figures}
 
     def batch(self, random: torch.Generator) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"] | None]:
         """Draw the images of a round, with their maps of classes where there are any."""
@@ -264,8 +256,7 @@ class Trainer:
         random = generator_at(config.seed, step, self.ranks.stream("painter"), self.device)
         hidden = self.tasks.holes(x, random).hidden
         styles = self.generator.painter_codes(len(x) * config.paintings, random).style.unflatten(0, (len(x), -1))
-        with self.generator.autocast():
-            sketch = painter.see(x, hidden)
+        sketch = self.generator.sketch(x, hidden)
         loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()
         return loss, {"camnet/fill_loss": loss.detach()}
 
@@ -277,8 +268,7 @@ class Trainer:
         config = self.config.generator
         random = generator_at(self.config.seed, step, self.ranks.stream("colorist"), self.device)
         styles = torch.randn(len(x), config.schemes, config.global_code, generator=random, device=self.device)
-        with self.generator.autocast():
-            seen = colorist.see(x.mean(dim=1, keepdim=True))
+        seen = self.generator.seen(x.mean(dim=1, keepdim=True))
         losses, surprise = coloring_loss(colorist, self.distance, seen, x, styles)
         gained = math.log(config.schemes) - surprise.detach().mean()
         figures: dict[str, Tensor | float] = {"camnet/color_loss": losses.detach().mean(), "camnet/taste_gain": gained}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from configs.camnet import Task
 from env.resize import enlarged, halved, repeated, smallest
-from env.rows import Rows
+from env.rows import Rows, remade
 
 FACTORS = (1, 2, 4, 8, 16)
 """Downsampling factors an action chooses from by index; one that does not divide the image's side acts
@@ -148,19 +148,11 @@ def make_consistent(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) ->
 
 
 def _approached(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:
-    """Bring images near whose detail was deleted (`_approach`); the others stay as they are.
-
-    A GPU works on all of them: to learn which, the host would have to wait for it.
-    """
+    """Bring images near whose detail was deleted (`_approach`); the others stay as they are."""
     if not _factors(restored.shape[-1]):
         return restored
     coarse = corrupted.action.downsample > 0
-    if restored.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.where(coarse.view(-1, 1, 1, 1), _approach(restored, corrupted), restored)
-    rows = coarse.nonzero().flatten()
-    if not len(rows):
-        return restored
-    return restored.index_copy(0, rows, _approach(restored[rows], corrupted.select(rows)))
+    return remade(restored, coarse, lambda rows: _approach(restored[rows], corrupted.select(rows)))
 
 
 def _approach(restored: Float[Tensor, "n 3 h w"], corrupted: Corrupted) -> Float[Tensor, "n 3 h w"]:

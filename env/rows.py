@@ -1,11 +1,14 @@
-"""Rows: dataclasses of tensors that have a row for each of n things are selected, joined and mixed row by row."""
+"""Rows: dataclasses of tensors that have a row for each of n things are selected, joined and mixed row by row.
+
+And `remade`: work that only some of the rows of a tensor need.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 R = TypeVar("R", bound="Rows")
@@ -36,6 +39,24 @@ class Rows:
             return torch.where(take.view(-1, *(1 for _ in this.shape[1:])), this, other)
 
         return _combined([these, others], chosen)
+
+
+def remade(
+    x: Shaped[Tensor, "n ..."], needed: Bool[Tensor, " n"], remake: Callable[[Tensor | slice], Tensor]
+) -> Shaped[Tensor, "n ..."]:
+    """Make those rows anew that need it; the others stay as they are.
+
+    A GPU, and what is compiled, works on all of them: to learn which, the host would have to wait for it.
+
+    Args:
+        x: What there is.
+        needed: Which rows are to be made anew.
+        remake: Makes the rows at an index, which is never empty: ascending numbers, or a slice of all.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.where(needed.view(-1, *(1 for _ in x.shape[1:])), remake(slice(None)), x)
+    rows = needed.nonzero().flatten()
+    return x.index_copy(0, rows, remake(rows)) if len(rows) else x
 
 
 def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:

@@ -56,6 +56,10 @@ def mixed(n):
     return corrupt(images(n), Action(mask & cells[:, None, None], torch.where((row == 2) | (row == 5), 1, 0), gray))
 
 
+def filling(generator, image, hidden, codes):
+    return generator.filling(generator.sketch(image, hidden), codes)
+
+
 def test_holes_are_filled_and_nothing_else_is_touched(generator):
     given, codes = mixed(12), generator.codes(12, seeded(3))
     restored = generator(given, codes[:3])[-1]
@@ -81,6 +85,24 @@ def test_what_is_painted_depends_on_what_is_visible_alone(generator):
     assert not torch.allclose(painter.see(moved, hidden).likely, sketch.likely, atol=0.01)
 
 
+def test_restorations_that_look_the_same_are_looked_at_once(generator, monkeypatch):
+    given, looks = mixed(12), {"painter": 0, "colorist": 0}
+    codes = generator.codes(36, seeded(3))
+    alone = [generator(given, [code.select(slice(k, None, 3)) for code in codes])[-1] for k in range(3)]
+    for name in looks:
+        part = getattr(generator, name)
+
+        def see(x, *rest, name=name, see=part.see):
+            looks[name] += len(x)
+            return see(x, *rest)
+
+        monkeypatch.setattr(part, "see", see)
+    together = generator(given, codes)[-1].unflatten(0, (12, 3))
+    # Twice: cells are looked at once, but with color or detail three times; color once, but with cells three times.
+    assert looks == {"painter": 2 * (1 + 3 + 3), "colorist": 2 * (1 + 3)}
+    assert (together - torch.stack(alone, dim=1)).abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize("task", ["decompression", "layout"])
 def test_other_tasks_are_left_alone(generator, task):
     x = images(3)
@@ -95,7 +117,7 @@ def test_at_first_holes_are_filled_smoothly_but_codes_are_heard():
     x, hidden = images(20), torch.zeros(20, 1, 16, 16)
     hidden[:, :, 4:12, 8:] = 1
     smooth = smoothly_filled(x, hidden)
-    one, other = (fresh.sketched(x, hidden, fresh.painter_codes(20, seeded(seed))) - smooth for seed in (1, 2))
+    one, other = (filling(fresh, x, hidden, fresh.painter_codes(20, seeded(seed))) - smooth for seed in (1, 2))
     assert one.abs().amax() < 0.3
     assert (one - other).square().mean() > 0.5 * one.square().mean()
 
@@ -207,7 +229,7 @@ def test_a_policy_may_propose_its_style(generator):
     taken = operator.with_proposal(codes, proposed)
     assert torch.equal(taken[3].style[:, :, 0, 0], proposed[:, 12:16])
     assert torch.equal(taken[4].style[:, :, 0, 0], proposed[:, 16:])
-    one, other = (generator.sketched(images(6), torch.ones(6, 1, 16, 16), c) for c in (codes[3], taken[3]))
+    one, other = (filling(generator, images(6), torch.ones(6, 1, 16, 16), c) for c in (codes[3], taken[3]))
     assert (one - other).abs().mean() > 1e-3
 
 
@@ -237,7 +259,7 @@ def test_every_region_of_a_code_has_a_style_of_its_own_which_no_policy_proposes(
     style[:, :, 1, 1] += 1
     x, hidden = images(3), torch.ones(3, 1, 16, 16)
     hidden[:, :, :4, :4] = 0
-    apart = (g.sketched(x, hidden, codes[3]) - g.sketched(x, hidden, Code(style, codes[3].noise))).abs()
+    apart = (filling(g, x, hidden, codes[3]) - filling(g, x, hidden, Code(style, codes[3].noise))).abs()
     assert apart[:, :, :4].max() == 0
     assert apart[:, :, 12:, 12:].mean() > 0.01
 

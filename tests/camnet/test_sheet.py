@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from camnet import sheet
-from camnet.generator import each
+from camnet.degraded import each
 from camnet.jpeg import compress
 from camnet.layout import DISTINCT, Layout
 from configs.data import DataConfig

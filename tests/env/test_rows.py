@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from env.rows import Rows
+from env.rows import Rows, remade
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,21 @@ def test_where_takes_whole_rows():
     mixed = Rows.where(torch.tensor([True, False, True]), outer(3), outer(3, start=10))
     assert mixed.number.tolist() == [0, 11, 2]
     assert mixed.inner.picture.flatten(1).unique(dim=1).tolist() == [[0], [11], [2]]
+
+
+def test_rows_that_need_it_are_made_anew_and_no_others_are_worked_on():
+    x, needed, worked_on = torch.arange(10.0).view(5, 2), torch.tensor([False, True, False, True, False]), []
+
+    def negated(rows):
+        worked_on.append(rows.tolist())
+        return -x[rows]
+
+    assert remade(x, needed, negated).tolist() == [[0, 1], [-2, -3], [4, 5], [-6, -7], [8, 9]]
+    assert remade(x, ~needed & needed, negated) is x
+    assert worked_on == [[1, 3]]
+
+
+def test_where_the_host_would_wait_all_rows_are_worked_on(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    x, needed = torch.arange(12.0).view(3, 2, 2), torch.tensor([True, False, True])
+    assert torch.equal(remade(x, needed, lambda rows: -x[rows]), torch.stack([-x[0], x[1], -x[2]]))
