@@ -81,13 +81,13 @@ def main(argv: list[str]) -> None:
         print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")
     measured: unfinished.Measured = {}  # what this command asks for: other --cases may have been measured before
     blocks = []
-    with tqdm(total=sum(len(able) for _, able in evaluation.cases.values()), desc="measuring", leave=False) as bar:
-        for case, who, values, block in evaluation.measure(rows):
+    images = len(evaluation.x) * sum(len(able) for _, able in evaluation.cases.values())
+    with tqdm(total=images, desc="measuring", unit="image", leave=False) as bar:
+        for case, who, values, block in evaluation.measure(rows, bar.update):
             rows.setdefault(case, {})[who] = values
             unfinished.keep(config.out, made_by, rows)
             measured.setdefault(case, {})[who] = values
             blocks.append(block)
-            bar.update()
     shown = table(measured)
     write_json(config.out / "figures.json", report(evaluation, measured, argv))
     write_atomically(config.out / "table.md", page(evaluation, shown, argv).encode())

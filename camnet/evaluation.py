@@ -4,7 +4,7 @@ Every image of a case is degraded once, equally for all generators, and restored
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -64,20 +64,27 @@ class Evaluation:
         """What draws a case's codes: equally seeded for every generator."""
         return generator_at(self.config.seed, 0, f"codes {name}", self.x.device)
 
-    def measure(self, before: Mapping[str, Mapping[str, Figures]]) -> Iterator[tuple[str, str, Figures, sheet.Block]]:
+    def measure(
+        self, before: Mapping[str, Mapping[str, Figures]], tell: Callable[[int], object] = lambda images: None
+    ) -> Iterator[tuple[str, str, Figures, sheet.Block]]:
         """Case, generator, figures and a block of the sheet, one generator of one case after another.
 
         Args:
             before: Figures that are there already, by case and generator; they are not measured again.
+            tell: Hears how many images are done, as they are.
         """
         config = self.config
         for name, (_, able) in self.cases.items():
             degraded = self.degraded(name)
             for who in able:
-                operator = self.operators[who]
-                measured = before.get(name, {}).get(who) or figures(
-                    operator, self.distance, self.x, degraded, config.k, self.codes(name), config.batch, self.frechet
-                )
+                operator, codes = self.operators[who], self.codes(name)
+                measured = before.get(name, {}).get(who)
+                if measured:
+                    tell(len(self.x))
+                else:
+                    measured = figures(
+                        operator, self.distance, self.x, degraded, config.k, codes, config.batch, self.frechet, tell
+                    )
                 title = f"{name} · {who}" if len(self.operators) > 1 else name
                 yield name, who, measured, self.block(title, operator, degraded, self.codes(name))
 

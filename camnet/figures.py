@@ -3,7 +3,7 @@
 What is noted of each image stays on the device, in float64; figures are made of all images together, at the end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ def figures(
     random: torch.Generator,
     batch: int = 8,
     frechet: Features | None = None,
+    tell: Callable[[int], object] = lambda images: None,
 ) -> Figures:
     """Measure K restorations of each image; `camnet.table.COLUMNS` says what the figures mean.
 
@@ -41,6 +42,7 @@ def figures(
         random: Draws the codes.
         batch: Images restored at once, k times each.
         frechet: What Fréchet distances are taken on; None: the distance's random features.
+        tell: Hears after every batch how many images it had.
 
     Returns:
         The figures by name; no Fréchet distance and no spectra below `FRECHET_IMAGES` images.
@@ -50,6 +52,7 @@ def figures(
         some = degraded.select(rows)
         samples = operator.views(some, k, random)
         parts.append(observe(distance, frechet or distance.random, x[rows], some, samples))
+        tell(len(rows))
     result = summarize({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     return dict(zip(result, torch.stack(list(result.values())).tolist(), strict=True))
 

@@ -5,6 +5,7 @@ import json
 import matplotlib.image
 import pytest
 import torch
+from tqdm import tqdm
 
 from camnet import evaluate, evaluation, features, frozen, unfinished
 from camnet.evaluation import load_operators
@@ -116,8 +117,17 @@ def test_an_interrupted_evaluation_goes_on_by_the_same_command(weights, tmp_path
     assert not (out / "figures.json").exists()
     rest = []
     monkeypatch.setattr(evaluation, "figures", lambda *a, **s: rest.append(1) or figures(*a, **s))
+    done = []
+
+    class Bar(tqdm):
+        def close(self):
+            done.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(evaluate, "tqdm", Bar)
     evaluate.main([*argv, "--out", str(out)])
     assert len(rest) == 1  # three of the four rows were there
+    assert set(done) == {(24, 24)}  # images
     assert "goes on after 3 rows" in capsys.readouterr().out
     found, expected = (json.loads((folder / "figures.json").read_text())["cases"] for folder in (out, whole))
     assert found == expected

@@ -72,6 +72,12 @@ def test_a_perfect_operator_has_perfect_figures(digits, distance):
     assert found["plain_distance"] > 0.1
 
 
+def test_progress_is_told_batch_by_batch(digits, distance):
+    told, x = [], digits[:12]
+    figures(Noisy(0.05), distance, x, degrade(x, gray=True), 2, random(), batch=5, tell=told.append)
+    assert told == [5, 5, 2]
+
+
 def test_the_figures_are_what_they_say(digits, distance):
     """A transcription with plain loops."""
     x, k = digits[:5], 3
