@@ -152,7 +152,7 @@ class Cascade(nn.Module):
     def _enlarged(self, level: int, before: Stage) -> Stage:
         """The previous stage at this module's resolution."""
         mode = "bilinear" if self.config.smooth else "nearest"
-        return Stage(doubled(before.features, mode), doubled(before.image, mode)) if level else before
+        return Stage(_double(before.features, mode), _double(before.image, mode)) if level else before
 
     def _told(self, degraded: Degraded, resolutions: tuple[int, ...]) -> list[Float[Tensor, "n p _ _"]]:
         """The condition planes at some resolutions."""
@@ -172,6 +172,6 @@ class Cascade(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-def doubled(x: Tensor, mode: str) -> Tensor:
+def _double(x: Tensor, mode: str) -> Tensor:
     """Upsample by two."""
     return F.interpolate(x, scale_factor=2, mode=mode)

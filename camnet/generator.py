@@ -9,13 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from camnet.bilinear import colors
-from camnet.cascade import Cascade, doubled
+from camnet.cascade import Cascade
 from camnet.code import Candidates, Code, luck_of
 from camnet.colorist import Colorist, Seen, with_lightness
 from camnet.compiled import compiled
 from camnet.degraded import Degraded, each
 from camnet.painter import Painter, Sketch, in_holes
 from configs.camnet import GeneratorConfig
+from env.resize import enlarged
 from env.rows import remade
 
 
@@ -153,7 +154,7 @@ class Generator(Cascade):
             schemes = self.colorist.chosen(seen, codes, self.config.taste_temperature)
         else:
             schemes = self.colorist.schemes(seen.whole, codes.style.flatten(1).unsqueeze(1))
-        return with_lightness(lightness, doubled(colors(seen.maps, schemes).squeeze(1), "bilinear"))
+        return with_lightness(lightness, enlarged(colors(seen.maps, schemes).squeeze(1)))
 
     def _color_candidates(self, n: int, generator: torch.Generator) -> Candidates:
         """Draw n codes of the colorist."""
