@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.channels import beside, layout_of
 from camnet.code import Candidates, Code, Stage, luck_of
 from camnet.compiled import compiled
 from camnet.condition import Context, condition_at, filled_at, kept_at
 from camnet.degraded import Degraded, each
-from camnet.module import CascadeModule, beside, layout_of, repeated_rows
+from camnet.module import CascadeModule
 from camnet.prior import Prior
 from configs.camnet import GeneratorConfig
 
@@ -74,7 +75,7 @@ class Cascade(nn.Module):
             return conditions
         with self.autocast():
             context = self.context(conditions[-1])
-        return [beside([*both], layout_of(both[1])) for both in zip(conditions, context, strict=True)]
+        return [beside([*both], layout_of(both[1]), self.precision) for both in zip(conditions, context, strict=True)]
 
     def told(self, degraded: Degraded) -> Float[Tensor, "n p r r"]:
         """What the finest module is told of each image, but for the context."""
@@ -122,14 +123,12 @@ class Cascade(nn.Module):
         conditions, stage, images = self.conditions(degraded), self.start(degraded), []
         many = len(codes[0]) // len(degraded)
         for level, (condition, code) in enumerate(zip(conditions, codes, strict=False)):
-            known = repeated_rows(condition, many if level else 1)  # the first module is entered once an image
-            if isinstance(code, Candidates):
-                entered = self.enter(level, known, stage)
-                stage = self.refine(level, entered, self.preferred(level, entered, code))
-            elif level == 0 and many > 1:
-                stage = self.refine(level, self.enter(level, known, stage), code)
-            else:
-                stage = self.step(level, known, code, stage)
+            if many == 1 and isinstance(code, Code):
+                stage = self.step(level, condition, code, stage)
+            else:  # what depends on the image alone is computed once, whatever the number of its codes
+                entered = self.enter(level, condition, stage)
+                chosen = self.preferred(level, entered, code) if isinstance(code, Candidates) else code
+                stage = self.refine(level, entered, chosen)
             images.append(stage.image)
         if len(images) == len(self.levels):
             images[-1] = self.consistent(degraded, images[-1])

@@ -7,9 +7,12 @@ known of the image and by the lightness that they have restored. No code enters 
 gradient is cut: nothing asks it to carry hints about colors.
 """
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from camnet.channels import convolved
 
 
 class Color(nn.Module):
@@ -32,9 +35,17 @@ class Color(nn.Module):
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
-    def enter(self, known: Float[Tensor, "n p q q"]) -> Float[Tensor, "n c q q"]:
-        """The share that is the same under every code."""
-        return self.known(known)
+    def enter(
+        self, condition: Float[Tensor, "n p q q"], image: Float[Tensor, "nk i q q"], layout: torch.memory_format
+    ) -> Float[Tensor, "nk c q q"]:
+        """The share that is the same under every code.
+
+        Args:
+            condition: What is known.
+            image: Of the module before, patches in channels; k for each condition, image by image.
+            layout: That of the weights.
+        """
+        return convolved(condition, [image], self.known.weight, self.known.bias, layout)
 
     def forward(
         self, entered: Float[Tensor, "n c q q"], lightness: Float[Tensor, "n 1 r r"]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camnet.channels import beside, convolved, layout_of, repeated_rows
 from camnet.code import Code, Stage
 from camnet.color import Color
 from camnet.compiled import compiled
@@ -80,18 +81,17 @@ class CascadeModule(nn.Module):
     def forward(self, condition: Tensor, code: Code, before: Stage) -> Stage:
         """Refine the previous stage (already at this module's resolution) under condition and code."""
         image = self._fold(before.image)
-        entered = self.entry(self._beside(condition, image, code.noise, before.features))
+        seen = beside([condition, image, code.noise, before.features], self._layout, condition.dtype)
+        entered = self.entry(seen)
         return self._refine(entered, code.style, before.image, self._enter_color(condition, image))
 
     def enter(self, condition: Tensor, before: Stage) -> Stage:
-        """The share of `forward` that no code enters."""
-        weight = self.entry.weight
+        """The share of `forward` that no code enters; there may be k stages before for each condition."""
+        image, weight = self._fold(before.image), self.entry.weight
         if self.noise_channels:
             parts = weight[:, : self.known], weight[:, self.known + self.noise_channels :]
             weight = torch.cat([part for part in parts if part.shape[1]], dim=1)
-        image = self._fold(before.image)
-        seen = self._beside(condition, image, before.features)
-        entered = F.conv2d(seen, weight, self.entry.bias, padding=1)
+        entered = convolved(condition, [image, before.features], weight, self.entry.bias, self._layout)
         return Stage(entered, before.image, self._enter_color(condition, image))
 
     def refine(self, entered: Stage, codes: Code) -> Stage:
@@ -124,11 +124,12 @@ class CascadeModule(nn.Module):
 
     def _enter_color(self, condition: Tensor, image: Tensor) -> Tensor | None:
         """What enters the module's colors whatever its code, where these follow its lightness."""
-        return None if self.color is None else self.color.enter(self._beside(condition, image))
+        return None if self.color is None else self.color.enter(condition, image, self._layout)
 
-    def _beside(self, condition: Tensor, *others: Tensor) -> Tensor:
-        """All that enters, in the layout of the weights."""
-        return beside([part.to(condition.dtype) for part in (condition, *others)], layout_of(self.entry.weight))
+    @property
+    def _layout(self) -> torch.memory_format:
+        """That of the weights."""
+        return layout_of(self.entry.weight)
 
     def _fold(self, image: Tensor) -> Tensor:
         """The image at the resolution of the features."""
@@ -140,24 +141,3 @@ def alike_in_patches(head: nn.Conv2d, patch: int) -> None:
     """Let all pixels of a patch begin alike (ICNR, Aitken et al. 2017): no checkerboard where a head draws patches."""
     for parameter in head.parameters():
         parameter.copy_(parameter[:: patch**2].repeat_interleave(patch**2, dim=0))
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """How a tensor lies in memory: channels last or not."""
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-
-
-def beside(parts: list[Tensor], layout: torch.memory_format) -> Tensor:
-    """Channels side by side in a layout; `torch.cat` puts a mixture into the other one, and convolutions copy that."""
-    if layout is torch.channels_last:
-        return torch.cat([part.movedim(1, -1) for part in parts], dim=-1).movedim(-1, 1)
-    return torch.cat(parts, dim=1)
-
-
-def repeated_rows(x: Tensor, many: int) -> Tensor:
-    """Every row `many` times in a row. What lies channels last stays so, which `repeat_interleave` forgets."""
-    if many == 1:
-        return x
-    if layout_of(x) is torch.channels_last:
-        return x.movedim(1, -1).repeat_interleave(many, dim=0).movedim(-1, 1)
-    return x.repeat_interleave(many, dim=0)

@@ -75,7 +75,8 @@ def test_colors_ask_nothing_of_lightness(generator, level):
 
 def test_colors_leave_lightness_as_it_is(generator):
     module, lightness = generator.levels[2], torch.rand(3, 1, 16, 16)
-    correction = module.color(module.color.enter(torch.randn(3, module.known, 8, 8)), lightness)
+    condition, image = torch.randn(3, module.known - 3, 8, 8), torch.randn(3, 3, 8, 8)
+    correction = module.color(module.color.enter(condition, image, torch.contiguous_format), lightness)
     assert correction.shape == (3, 3, 16, 16)
     assert correction.abs().mean() > 1e-3
     assert correction.sum(dim=1).abs().max() < 1e-6
