@@ -19,13 +19,10 @@ from camnet.code import Code, Stage
 from camnet.degraded import Degraded
 from camnet.distance import WIDTH, Distance, by_region, overall
 from camnet.generator import Generator
+from camnet.parts import in_parts
 from camnet.prior import Lesson
 from env.resize import pooled
 from env.rows import Rows
-
-BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
-"""Size of the generator's largest feature map in the search, by kind of device. On a CPU it should stay in the cache:
-4 MiB is half as fast again as what fills the memory."""
 
 
 def pyramid(x: Float[Tensor, "n 3 h w"], resolutions: tuple[int, ...]) -> list[Float[Tensor, "n 3 _ _"]]:
@@ -72,34 +69,14 @@ def search(
     for level, m in enumerate(candidates):
         codes = generator.draw(len(degraded) * m, level, random)
         if m > 1:
-            truth, at_once = distance.features(targets[level]), images_at_once(generator, level, m)
-            found: list[Tried] = []
-            lessons: list[Lesson] = []
-            for first in range(0, len(degraded), at_once):
-                rows = slice(first, first + at_once)
-                entered = generator.enter(level, conditions[level][rows], stage.select(rows))
-                known, near = degraded.select(rows), [f[rows] for f in truth]
-                part = _Search(generator, distance, level, entered, known, near)
-                winner, lesson = part.nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject)
-                found.append(winner)
-                if level < len(generator.priors):  # what entered the others need not be kept
-                    lessons.append(lesson)
-            best = Rows.joined(found)
+            module = _Module(generator, distance, level, conditions[level], stage, degraded, targets[level])
+            best, lesson = module.searched(codes, reject)
             codes, stage = best.codes, best.stage
-            if lessons:
-                result.lessons.append(Rows.joined(lessons))
+            result.lessons.extend(lesson)
         elif max(candidates[level:]) > 1:  # finer modules go on from it
             stage = generator.step(level, conditions[level], codes, stage)
         result.codes.append(codes)
     return result
-
-
-def images_at_once(generator: Generator, level: int, m: int) -> int:
-    """How many images go through a module together, m candidates each."""
-    config, weight = generator.config, next(generator.parameters())
-    side = config.resolutions[level] // config.patch
-    row = config.widths[level] * side**2 * generator.precision.itemsize
-    return max(1, BYTES_AT_ONCE.get(weight.device.type, 2**28) // (row * m))
 
 
 @dataclass(frozen=True)
@@ -109,6 +86,40 @@ class Tried(Rows):
     codes: Code
     stage: Stage
     distances: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class _Module:
+    """The search at one module: what enters it for n images, and the truth at its resolution."""
+
+    generator: Generator
+    distance: Distance
+    level: int
+    condition: Tensor
+    before: Stage
+    degraded: Degraded
+    target: Float[Tensor, "n 3 _ _"]
+
+    def searched(self, codes: Code, reject: float) -> tuple[Tried, list[Lesson]]:
+        """The nearest of each image's candidates, and the lesson of that where the module has a prior."""
+        m, has_prior = len(codes) // len(self.degraded), self.level < len(self.generator.priors)
+
+        def nearest_of(rows: slice) -> tuple[Tried, list[Lesson]]:
+            best, lesson = self._part(rows).nearest(codes.select(slice(m * rows.start, m * rows.stop)), reject)
+            return best, [lesson] if has_prior else []  # what entered the others need not be kept
+
+        config = self.generator.config
+        side = config.resolutions[self.level] // config.patch
+        row = config.widths[self.level] * side**2 * self.generator.precision.itemsize
+        found = in_parts(nearest_of, len(self.degraded), m * row, self.target.device)
+        lessons = [lesson for _, some in found for lesson in some]
+        return Rows.joined([best for best, _ in found]), [Rows.joined(lessons)] if has_prior else []
+
+    def _part(self, rows: slice) -> "_Search":
+        """The search for some of the images."""
+        entered = self.generator.enter(self.level, self.condition[rows], self.before.select(rows))
+        known, truth = self.degraded.select(rows), self.distance.features(self.target[rows])
+        return _Search(self.generator, self.distance, self.level, entered, known, truth)
 
 
 @dataclass(frozen=True)
@@ -170,14 +181,12 @@ def nearest_of(
         made: The candidates of the images at the given rows, image by image.
         regions: A side; 1: the whole image.
     """
-    near = distance.features(truth)
-    at_once = max(1, BYTES_AT_ONCE.get(truth.device.type, 2**28) // (4 * WIDTH * m * truth.shape[-1] ** 2))
-    choice = []
-    for first in range(0, len(truth), at_once):
-        rows = slice(first, first + at_once)
-        terms = distance.terms(distance.features(made(rows)), [f[rows] for f in near])
-        choice.append(by_region(terms, regions).unflatten(0, (-1, m)).argmin(dim=1))
-    return torch.cat(choice)
+
+    def choose(rows: slice) -> Tensor:
+        terms = distance.terms(distance.features(made(rows)), distance.features(truth[rows]))
+        return by_region(terms, regions).unflatten(0, (-1, m)).argmin(dim=1)
+
+    return torch.cat(in_parts(choose, len(truth), m * 4 * WIDTH * truth.shape[-1] ** 2, truth.device))
 
 
 def imle_loss(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from camnet import imle
+from camnet import parts
 from camnet.bilinear import colors
 from camnet.code import Candidates
 from camnet.coloring import coloring_loss, nearest_scheme
@@ -44,7 +44,7 @@ def loss_on(colorist, distance, x, styles):
 
 @pytest.mark.parametrize("at_once", [1, 2**22])
 def test_the_nearest_scheme_is_that_of_the_distance(colorist, at_once, monkeypatch):
-    monkeypatch.setitem(imle.BYTES_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
     x, distance = photographs(5, 1), Distance(photographs(8, 2), 1.0, (), 0.0, 1.0)
     with torch.no_grad():
         seen = colorist.see(x.mean(dim=1, keepdim=True))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from camnet import imle
+from camnet import parts
 from camnet.distance import Distance
 from camnet.painter import Painter, in_holes
 from camnet.painting import nearest_painting, painting_loss
@@ -40,7 +40,7 @@ def middle(n):
 
 @pytest.mark.parametrize("at_once", [1, 2**22])
 def test_the_nearest_painting_is_that_of_the_distance(painter, at_once, monkeypatch):
-    monkeypatch.setitem(imle.BYTES_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
     styles = torch.randn(5, 6, 2, 1, 1, generator=seeded(3))
     (x, _), hidden = photographs(5, 1), (torch.rand(5, 1, 16, 16, generator=seeded(4)) < 0.5).float()
     distance = Distance(photographs(8, 2)[0], 1.0, (), 0.0, 1.0)
