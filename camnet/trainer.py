@@ -4,26 +4,24 @@ The search runs without gradient; the codes that it finds serve one gradient ste
 draws is a function of (seed, step), and everything that it changes lies in `Trainer.parts`.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from camnet import frozen
 from camnet.adversary import Adversary
 from camnet.code import Code
-from camnet.coloring import coloring_loss
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
 from camnet.fit import require_unseen
 from camnet.generator import Generator
-from camnet.imle import Found, imle_loss, pyramid, search
+from camnet.imle import Found, pyramid, search
 from camnet.layout import SAMPLE, Palette
-from camnet.painting import painting_loss
-from camnet.prior import Lesson, Prior
+from camnet.objective import Curves, Objective
+from camnet.prior import Lesson
 from camnet.start import Start, take_over
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
@@ -95,6 +93,7 @@ class Trainer:
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
         plays = config.adversarial_weight > 0 and not config.only_prior
         self.adversary = Adversary(config, where, self.ranks) if plays else None
+        self.objective = Objective(config, self.generator, self.distance, self.tasks, self.adversary, self.ranks, where)
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)
         self.averaged.prepare(precision)
@@ -147,9 +146,9 @@ class Trainer:
             changing["adversary"] = self.adversary
         return {"origin": self.origin, **changing, "descent": self.descent}
 
-    def round(self, step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
+    def round(self, step: int, progress: float) -> Iterator[Curves]:
         """Search once, then take one gradient step after another on the codes found; yields each step's figures."""
-        config = self.config
+        config, objective = self.config, self.objective
         random = generator_at(config.seed, step, self.ranks.stream("camnet"), self.device)
         x, maps = self.batch(random)
         if config.only_painter or config.only_colorist:
@@ -173,20 +172,20 @@ class Trainer:
                 codes, fresh = self.search_again(codes, first, degraded, targets, random)
             seen = torch.empty_like(first)
             for rows in order.split(config.batch):
-                losses = self.losses(rows, degraded, targets, codes)
-                surprise = self.surprise(rows, found.lessons)
-                judgment, contest = self.judgment(rows, degraded, x, step + taken, progress)
-                holes, of_holes = self.holes(x[rows], step + taken)
-                colors, of_colors = self.colors(x[rows], step + taken)
+                losses = objective.losses(rows, degraded, targets, codes)
+                surprise, gained = objective.surprise(rows, found.lessons)
+                judgment, contest = objective.judgment(rows, degraded, x, step + taken, progress)
+                holes, of_holes = objective.holes(x[rows], step + taken)
+                colors, of_colors = objective.colors(x[rows], step + taken)
                 norm = self.descent.step(losses.mean() + surprise + judgment + holes + colors, one_cycle(progress))
                 self.average(step + taken)
                 taken += 1
                 seen[rows] = losses.detach()
                 figures = {"camnet/loss": losses.detach().mean(), "camnet/grad_norm": norm}
-                yield figures | gain(surprise, found.lessons) | contest | of_holes | of_colors
+                yield figures | gained | contest | of_holes | of_colors
             first = torch.where(fresh, seen, first)
 
-    def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[dict[str, Tensor | float]]:
+    def study(self, lessons: list[Lesson], step: int, progress: float) -> Iterator[Curves]:
         """Learn the priors alone, from all images of a round as many times as their codes would have been used.
 
         The rest of the network has no gradient, and what has none is not stepped (nor does its weight decay).
@@ -194,22 +193,21 @@ class Trainer:
         config = self.config
         parts = torch.arange(config.batch * config.group, device=self.device).split(config.batch)
         for taken, rows in enumerate(parts * config.reuse):
-            surprise = self.surprise(rows, lessons)
+            surprise, gained = self.objective.surprise(rows, lessons)
+            assert isinstance(surprise, Tensor)
             norm = self.descent.step(surprise, one_cycle(progress))
             self.average(step + taken)
-            yield {"camnet/grad_norm": norm, **gain(surprise, lessons)}
+            yield {"camnet/grad_norm": norm, **gained}
 
-    def study_finisher(
-        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
-    ) -> Iterator[dict[str, Tensor | float]]:
+    def study_finisher(self, x: Float[Tensor, "n 3 h w"], step: int, progress: float) -> Iterator[Curves]:
         """Train the colorist alone, or the painter, with its adversary where there is one; as `study` trains priors."""
         config = self.config
         for taken, some in enumerate(x.split(config.batch) * config.reuse):
             if config.only_painter:
-                loss, figures = self.holes(some, step + taken)
-                judgment, contest = self.judgment_of_holes(some[::2], step + taken, progress)
+                loss, figures = self.objective.holes(some, step + taken)
+                judgment, contest = self.objective.judgment_of_holes(some[::2], step + taken, progress)
             else:
-                loss, figures = self.colors(some, step + taken)
+                loss, figures = self.objective.colors(some, step + taken)
                 judgment, contest = 0.0, {}
             assert isinstance(loss, Tensor)
             norm = self.descent.step(loss + judgment, one_cycle(progress))
@@ -228,88 +226,6 @@ class Trainer:
             x = torch.where(mirrored, x.flip(-1), x)
             maps = None if maps is None else torch.where(mirrored[:, 0], maps.flip(-1), maps)
         return x, maps
-
-    def losses(
-        self, rows: Int[Tensor, " b"], degraded: Degraded, targets: list[Tensor], codes: list[Code]
-    ) -> Float[Tensor, " b"]:
-        """The losses of the images at the given rows, with their codes."""
-        some = [t[rows] for t in targets]
-        return imle_loss(self.generator, self.distance, degraded.select(rows), some, [c.select(rows) for c in codes])
-
-    def surprise(self, rows: Int[Tensor, " b"], lessons: list[Lesson]) -> Float[Tensor, ""]:
-        """Cross-entropy of the learned priors' guesses at what the search chose for the images at the given rows.
-
-        Its gradient reaches the priors alone: the search keeps none.
-        """
-        total = torch.zeros((), device=self.device)
-        for prior, lesson in zip(self.generator.priors, lessons, strict=True):
-            assert isinstance(prior, Prior)
-            total = total + prior.loss(lesson.select(rows)).mean()
-        return total
-
-    def holes(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
-        """The painter's loss on images with holes, and its curve; nothing where no painter is to learn."""
-        painter = self.generator.painter
-        if painter is None or self.config.only_first:
-            return 0.0, {}
-        config = self.config
-        random = generator_at(config.seed, step, self.ranks.stream("painter"), self.device)
-        hidden = self.tasks.holes(x, random).hidden
-        styles = self.generator.painter_codes(len(x) * config.paintings, random).style.unflatten(0, (len(x), -1))
-        sketch = self.generator.sketch(x, hidden)
-        loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()
-        return loss, {"camnet/fill_loss": loss.detach()}
-
-    def colors(self, x: Float[Tensor, "b 3 h w"], step: int) -> tuple[Tensor | float, dict[str, Tensor | float]]:
-        """The colorist's loss on images, with its taste's, and their curves; nothing where no colorist is to learn."""
-        colorist = self.generator.colorist
-        if colorist is None or self.config.only_first:
-            return 0.0, {}
-        config = self.config.generator
-        random = generator_at(self.config.seed, step, self.ranks.stream("colorist"), self.device)
-        styles = torch.randn(len(x), config.schemes, config.global_code, generator=random, device=self.device)
-        seen = self.generator.seen(x.mean(dim=1, keepdim=True))
-        losses, surprise = coloring_loss(colorist, self.distance, seen, x, styles)
-        gained = math.log(config.schemes) - surprise.detach().mean()
-        figures: dict[str, Tensor | float] = {"camnet/color_loss": losses.detach().mean(), "camnet/taste_gain": gained}
-        return losses.mean() + surprise.mean(), figures
-
-    def judgment(
-        self, rows: Int[Tensor, " b"], degraded: Degraded, x: Float[Tensor, "n 3 h w"], step: int, progress: float
-    ) -> tuple[Tensor | float, dict[str, Tensor | float]]:
-        """The adversary's share of the loss, with its weight, and its curves; nothing without an adversary.
-
-        It sees every second image of a batch: the discriminator and one more pass through the generator would else
-        double the time of a step.
-        """
-        config = self.config
-        if not self.adversary:
-            return 0.0, {}
-        random = generator_at(config.seed, step, self.ranks.stream("adversary"), self.device)
-        part = degraded.select(rows[::2])
-        made = self.generator(part, self.generator.codes(len(part), random))[-1]
-        return self._contest(part, x[rows[::2]], made, random, progress)
-
-    def judgment_of_holes(
-        self, x: Float[Tensor, "n 3 h w"], step: int, progress: float
-    ) -> tuple[Tensor | float, dict[str, Tensor | float]]:
-        """Likewise, of what the painter alone makes of images with holes."""
-        if not self.adversary:
-            return 0.0, {}
-        random = generator_at(self.config.seed, step, self.ranks.stream("adversary"), self.device)
-        degraded = self.tasks.holes(x, random)
-        made = self.generator.filled(degraded, degraded.kept, self.generator.painter_codes(len(x), random))
-        return self._contest(degraded, x, made, random, progress)
-
-    def _contest(
-        self, degraded: Degraded, x: Tensor, made: Tensor, random: torch.Generator, progress: float
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The adversary's share of the loss, with its weight, and its curves."""
-        assert self.adversary is not None
-        condition = self.generator.told(degraded)
-        loss, discriminator = self.adversary.contest(self.generator, condition, x, made, random, one_cycle(progress))
-        curves: dict[str, Tensor | float] = {"camnet/adversarial_loss": loss.detach()}
-        return self.config.adversarial_weight * loss, curves | {"camnet/discriminator_loss": discriminator}
 
     def search(self, degraded: Degraded, targets: list[Tensor], random: torch.Generator) -> Found:
         """The best code of every module for each image."""
@@ -346,7 +262,9 @@ class Trainer:
             return codes, is_new
         every = torch.arange(len(found), device=self.device)
         with torch.no_grad():
-            now = torch.cat([self.losses(rows, degraded, targets, codes) for rows in every.split(self.config.batch)])
+            now = torch.cat(
+                [self.objective.losses(rows, degraded, targets, codes) for rows in every.split(self.config.batch)]
+            )
         rows = (now / found).topk(count, largest=False).indices
         better = self.search(degraded.select(rows), [t[rows] for t in targets], random).codes
         mixed = [
@@ -364,12 +282,6 @@ class Trainer:
         """
         decay = min(self.config.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - decay)
-
-
-def gain(surprise: Float[Tensor, ""], lessons: list[Lesson]) -> dict[str, Tensor | float]:
-    """For the curves: by how many nats priors guess better than chance, summed over modules; nothing without priors."""
-    chance = sum(math.log(lesson.styles.shape[1]) for lesson in lessons)
-    return {"camnet/prior_gain": chance - surprise.detach()} if lessons else {}
 
 
 def recolor(x: Float[Tensor, "n 3 h w"], random: torch.Generator) -> Float[Tensor, "n 3 h w"]:

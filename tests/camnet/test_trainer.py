@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from camnet import frozen, imle
+from camnet import frozen, imle, parts
 from camnet.generator import Generator
 from camnet.imle import nearest, search
 from camnet.layout import labels_of
@@ -75,7 +75,7 @@ def test_in_a_round_adaptive_takes_those_whose_loss_has_fallen_most(monkeypatch)
 
 def test_without_adaptive_nothing_is_measured_between_passes(monkeypatch):
     t, measured = trainer(reuse=3), []
-    monkeypatch.setattr("camnet.trainer.imle_loss", lambda *given: measured.append(0) or imle.imle_loss(*given))
+    monkeypatch.setattr("camnet.objective.imle_loss", lambda *given: measured.append(0) or imle.imle_loss(*given))
     assert len(list(t.round(0, 0.3))) == len(measured) == 6
 
 
@@ -87,7 +87,7 @@ def test_adaptive_takes_those_it_is_given():
     targets = imle.pyramid(x, SMALL.resolutions)
     codes = t.search(degraded, targets, random).codes
     with torch.no_grad():
-        now = t.losses(torch.arange(8), degraded, targets, codes)
+        now = t.objective.losses(torch.arange(8), degraded, targets, codes)
     fallen = torch.tensor([1.0, 0.2, 0.9, 0.8, 0.1, 0.3, 0.95, 0.25])
     mixed, fresh = t.search_again(codes, now / fallen, degraded, targets, random)
     assert fresh.nonzero().flatten().tolist() == [1, 4, 5, 7]
@@ -113,29 +113,22 @@ def test_rejection_leaves_out_what_is_already_near():
     assert nearest(d, torch.tensor([0.35, 0.16, 0.8])).tolist() == [1, 1, 1]
 
 
-def test_large_searches_are_cut_into_pieces_with_the_same_winners(monkeypatch):
-    t = trainer()
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("regions", [(1, 1, 1), (1, 2, 4)])
+def test_large_searches_are_cut_into_pieces_with_the_same_winners(threads, regions, monkeypatch):
+    t = trainer(generator=replace(SMALL, regions=regions))
     random = torch.Generator().manual_seed(0)
     x, _ = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
-    whole = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
-    assert imle.images_at_once(t.generator, 2, 2) > len(degraded)
-    monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
-    assert imle.images_at_once(t.generator, 2, 2) == 1 < imle.images_at_once(t.generator, 0, 4) < len(degraded)
-    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
-    for a, b in zip(whole, pieces, strict=True):
-        assert torch.equal(a.style, b.style)
-        assert torch.equal(a.noise, b.noise)
-
-
-def test_pieces_of_a_search_by_region_find_the_same(monkeypatch):
-    t = trainer(generator=replace(SMALL, regions=(1, 2, 4)))
-    random = torch.Generator().manual_seed(0)
-    x, _ = t.batch(random)
-    degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
-    whole = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
-    monkeypatch.setattr(imle, "BYTES_AT_ONCE", {"cpu": 14_000})
-    pieces = t.search(degraded, targets, torch.Generator().manual_seed(5)).codes
+    found, before = [], torch.get_num_threads()
+    try:
+        for count, at_once in ((1, 2**22), (threads, 14_000)):
+            torch.set_num_threads(count)
+            monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
+            found.append(t.search(degraded, targets, torch.Generator().manual_seed(5)).codes)
+    finally:
+        torch.set_num_threads(before)
+    whole, pieces = found
     for a, b in zip(whole, pieces, strict=True):
         assert torch.equal(a.style, b.style)
         assert torch.equal(a.noise, b.noise)
