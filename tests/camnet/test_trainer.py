@@ -113,21 +113,16 @@ def test_rejection_leaves_out_what_is_already_near():
     assert nearest(d, torch.tensor([0.35, 0.16, 0.8])).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("regions", [(1, 1, 1), (1, 2, 4)])
-def test_large_searches_are_cut_into_pieces_with_the_same_winners(threads, regions, monkeypatch):
+def test_large_searches_are_cut_into_pieces_with_the_same_winners(regions, monkeypatch):
     t = trainer(generator=replace(SMALL, regions=regions))
     random = torch.Generator().manual_seed(0)
     x, _ = t.batch(random)
     degraded, targets = t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions)
-    found, before = [], torch.get_num_threads()
-    try:
-        for count, at_once in ((1, 2**22), (threads, 14_000)):
-            torch.set_num_threads(count)
-            monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
-            found.append(t.search(degraded, targets, torch.Generator().manual_seed(5)).codes)
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    for at_once in (2**22, 14_000):
+        monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
+        found.append(t.search(degraded, targets, torch.Generator().manual_seed(5)).codes)
     whole, pieces = found
     for a, b in zip(whole, pieces, strict=True):
         assert torch.equal(a.style, b.style)
