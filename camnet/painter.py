@@ -40,14 +40,21 @@ class Sketch(Rows):
     maps: Float[Tensor, "n k h h"]
 
     def painted(self, fields: Fields) -> Float[Tensor, "n m 3 h h"]:
-        """The images of m schemes; between the middles of two regions a scheme goes over from one's to the other's."""
-        if fields.shape[-1] == 1:
-            return self.likely[:, None] + colors(self.maps, fields.flatten(3))
-        channels = []
-        for channel in range(3):  # one after another: what is interpolated is large
-            smooth = F.interpolate(fields[:, :, channel].flatten(0, 1), self.maps.shape[-1], mode="bilinear")
-            channels.append((smooth.unflatten(0, fields.shape[:2]) * self.maps[:, None]).sum(dim=2))
-        return self.likely[:, None] + torch.stack(channels, dim=2)
+        """The images of m schemes; between the middles of two regions a scheme goes over from one's to the other's.
+
+        What a place makes of the maps is linear in its scheme. So the regions' images are mixed, and not their schemes,
+        which would be one number a place and channel for each of k maps.
+        """
+        regions, side = fields.shape[-1], self.maps.shape[-1]
+        shares = shares_of_regions(regions, side, self.maps.device)
+        images = colors(self.maps, fields.flatten(4).movedim(-1, 2).flatten(1, 2)).unflatten(1, (-1, regions**2))
+        return self.likely[:, None] + (shares[:, None] * images).sum(dim=2)
+
+
+def shares_of_regions(regions: int, side: int, where: torch.device) -> Float[Tensor, "gg h h"]:
+    """How much each of g x g regions counts in every place, bilinearly between their middles; sums to 1."""
+    each = torch.eye(regions**2, device=where).view(1, regions**2, regions, regions)
+    return F.interpolate(each, side, mode="bilinear").squeeze(0)
 
 
 class Painter(Bilinear):

@@ -162,6 +162,16 @@ def test_between_regions_a_scheme_goes_over_smoothly_from_one_to_the_next():
     assert torch.allclose(painted, expected.expand(3, 16, 16), atol=1e-6)
 
 
+@pytest.mark.parametrize("regions", [2, 3])
+def test_a_place_is_made_of_the_scheme_between_those_of_the_regions(regions):
+    """The definition, with a scheme for every place, from which what is computed differs by the order of sums."""
+    sketch = Sketch(torch.zeros(2, 1, 1, 1), torch.rand(2, 3, 12, 12), torch.rand(2, 6, 12, 12))
+    fields = torch.randn(2, 5, 3, 6, regions, regions, generator=seeded(2))
+    of_places = torch.nn.functional.interpolate(fields.flatten(0, 2), 12, mode="bilinear").unflatten(0, (2, 5, 3))
+    expected = sketch.likely[:, None] + (of_places * sketch.maps[:, None, None]).sum(dim=3)
+    torch.testing.assert_close(sketch.painted(fields), expected)
+
+
 def test_a_style_is_understood_in_sight_of_its_own_region():
     torch.manual_seed(0)
     painter = Painter((8, 8, 8), 4)
