@@ -1,5 +1,6 @@
 """One round: which codes are searched when, and what is learned from them."""
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def test_rejection_leaves_out_what_is_already_near():
     assert nearest(d, torch.zeros(3)).tolist() == [0, 0, 2]
     assert nearest(d, torch.tensor([0.25, 0.1, 0.75])).tolist() == [2, 0, 1]  # as near as its bound is not too near
     assert nearest(d, torch.tensor([0.35, 0.16, 0.8])).tolist() == [1, 1, 1]
+
+
+def test_priors_learn_from_the_images_at_hand():
+    t = trainer(generator=replace(SMALL, prior=(4, 2)))
+    torch.nn.init.normal_(t.generator.priors[0].head.weight)  # untaught, a prior finds all styles equally likely
+    random = torch.Generator().manual_seed(0)
+    x, _ = t.batch(random)
+    lessons = t.search(t.tasks.draw("mix", x, random), imle.pyramid(x, SMALL.resolutions), random).lessons
+    losses = [t.objective.surprise(torch.tensor([row]), lessons)[0] for row in (2, 5, 7)]
+    together, curve = t.objective.surprise(torch.tensor([2, 5, 7]), lessons)
+    assert torch.allclose(together, torch.stack(losses).mean())
+    assert torch.stack(losses).std() > 1e-3
+    assert curve["camnet/prior_gain"] == pytest.approx(math.log(4 * 2) - together.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("regions", [(1, 1, 1), (1, 2, 4)])
