@@ -14,6 +14,7 @@ from camnet.code import Candidates, Code, luck_of
 from camnet.colorist import Colorist, Seen, with_lightness
 from camnet.compiled import compiled
 from camnet.degraded import Degraded, each
+from camnet.exemplars import completed
 from camnet.painter import Painter, Sketch, in_holes
 from configs.camnet import GeneratorConfig
 from env.resize import enlarged
@@ -48,10 +49,15 @@ class Generator(Cascade):
         return codes
 
     def painter_codes(self, n: int, generator: torch.Generator) -> Code:
-        """Draw n codes of the painter: styles, and no noise."""
-        shape = n, self.config.global_code, self.config.painter_regions, self.config.painter_regions
-        style = torch.randn(shape, generator=generator, device=generator.device)
-        return Code(style, style[:, :0])
+        """Draw n codes of the painter: styles, and what decides between exemplars, where fills are made of such."""
+        config, device = self.config, generator.device
+        style = torch.randn(
+            n, config.global_code, config.painter_regions, config.painter_regions, generator=generator, device=device
+        )
+        if not config.exemplars:
+            return Code(style, style[:, :0])
+        side = config.resolutions[-1]
+        return Code(style, torch.randn(n, 2, side, side, generator=generator, device=device))
 
     def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one finished and consistent with what was kept.
@@ -90,6 +96,21 @@ class Generator(Cascade):
             restored: k restorations of each, image by image.
             codes: Of the painter, one for each restoration.
         """
+        painted, turns = self.painted(degraded, restored, codes), self.config.exemplars
+        if degraded.task != "mix" or not turns:
+            return painted
+        assert isinstance(codes, Code)
+        hidden, luck = each(degraded, len(restored) // len(degraded)).hidden, codes.noise
+
+        def complete(rows: Tensor | slice) -> Tensor:
+            return completed(painted[rows], hidden[rows], luck[rows], turns)
+
+        return remade(painted, hidden.flatten(1).any(dim=1), complete)
+
+    def painted(
+        self, degraded: Degraded, restored: Float[Tensor, "nk 3 h w"], codes: Code | Candidates
+    ) -> Float[Tensor, "nk 3 h w"]:
+        """As `filled`, by the painter alone, which a gradient reaches."""
         if degraded.task != "mix":
             return restored
         many = len(restored) // len(degraded)

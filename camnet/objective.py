@@ -112,7 +112,7 @@ class Objective:
             return 0.0, {}
         random = self._random("adversary", step)
         degraded = self.tasks.holes(x, random)
-        made = self.generator.filled(degraded, degraded.kept, self.generator.painter_codes(len(x), random))
+        made = self.generator.painted(degraded, degraded.kept, self.generator.painter_codes(len(x), random))
         return self._contest(degraded, x, made, random, progress)
 
     def _contest(

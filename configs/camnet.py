@@ -61,6 +61,9 @@ class GeneratorConfig:
     painter_regions: int = 1
     """Regions a side: every region has a style of the painter's own; from one to the next fills go over smoothly. More
     regions: restorations differ more. 1: one style for the whole image."""
+    exemplars: int = 0
+    """Turns in which what was painted is put together anew from pieces of what is visible in the image: sharp where the
+    painter is soft. Has no weights and no part in training. 0: fills are what the painter made of them."""
     schemes: int = 32
     """Color schemes among which the colorist chooses, and as many that training tries for each image; 1: plain
     regression, the control."""
@@ -132,6 +135,9 @@ class GeneratorConfig:
         require_range("generator.schemes", self.schemes, 1, 1e5)
         require_range("generator.taste-temperature", self.taste_temperature, 0.01, 100)
         require_range("generator.painter-regions", self.painter_regions, 1, self.resolutions[-1] // 4)
+        require_range("generator.exemplars", self.exemplars, 0, 100)
+        if self.exemplars and not self.painter:
+            raise ValueError("--generator.exemplars: nothing is painted: give --generator.painter, or 0 exemplars")
         for flag, widths, does in (
             ("--generator.painter", self.painter, "fills holes"),
             ("--generator.colorist", self.colorist, "colors images"),
