@@ -105,7 +105,7 @@ def _nearest(
     exemplars: Float[Tensor, "n d e"],
     barred: Bool[Tensor, "n e"],
 ) -> Int[Tensor, "n w"]:
-    """Which exemplar e is nearest to each window x: the least sum over pixels of w (e^2 - 2 x e), as x^2 is the same for all."""
+    """Which exemplar e is nearest to each window x, by w (e^2 - 2 x e) summed over pixels: x^2 is the same for all."""
     seen = torch.cat([-2 * _in_colors(weights) * windows, weights], dim=1)
     held = torch.cat([exemplars, exemplars.square().unflatten(1, (3, -1)).sum(dim=1)], dim=1)
     bar = torch.zeros_like(barred, dtype=held.dtype).masked_fill(barred, torch.inf)
