@@ -3,6 +3,7 @@
 run_rl.py trains with it; the Gymnasium environment `CorruptionPolicy-v0` is the same system seen from outside.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,7 +45,7 @@ from policy.unlearned import Unlearned
 from training import device
 from training.checkpoint import Stateful
 from training.descent import Descent
-from training.origin import Origin, Source
+from training.origin import Origin, Source, digest
 from training.seeding import generator_at, seeded
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class System:
                 "source images": self.data.source,
                 "weights of the generator": Source(
                     self.generator.sha256(), f"put the former ones back (--generator {self.generator_name})"
+                ),
+                "settings of the generator": Source(
+                    digest([json.dumps(self.generator.card.get("generator"), sort_keys=True, default=str)]),
+                    f"put the former card back (--generator {self.generator_name})",
                 ),
             },
             "--name OTHER",

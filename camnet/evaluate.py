@@ -34,7 +34,11 @@ def settings_of(evaluation: Evaluation) -> dict[str, Any]:
         "frechet_features": features_name(evaluation),
         "definitions": {name: column.meaning for name, column in COLUMNS.items()},
         "generators": {
-            name: {"weights_sha256": operator.sha256(), "trained_by": operator.card.get("command")}
+            name: {
+                "weights_sha256": operator.sha256(),
+                "settings": operator.card.get("generator"),
+                "trained_by": operator.card.get("command"),
+            }
             for name, operator in evaluation.operators.items()
         },
     }
