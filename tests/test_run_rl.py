@@ -395,6 +395,12 @@ def test_a_run_goes_on_with_its_own_generator_alone(tmp_path, quick):
     write()
     run(tmp_path, "--generator", str(path), "--steps", "2")
     run(tmp_path, "--generator", str(path), "--steps", "3")
+    own = card["generator"]
+    card["generator"] = own | {"prior_temperature": 0.5}  # which no weight tells
+    write()
+    with pytest.raises(UsageError, match=r"began with other settings of the generator: .*mine\.safetensors.*OTHER"):
+        run(tmp_path, "--generator", str(path), "--steps", "4")
+    card["generator"] = own
     next(iter(weights.values())).view(-1)[0] += 1  # trained further, under the same name
     write()
     with pytest.raises(UsageError, match=r"began with other weights of the generator: .*mine\.safetensors.*OTHER"):
