@@ -49,8 +49,9 @@ class FrozenGenerator(Decorruptor):
       But in holes that are filled from exemplars rounding may decide between two that look alike: up to 0.1, RMS 1e-3
       (measured 0.03 and 2e-4; in most images not at all).
     - bfloat16 stays within 0.05 of float32, RMS 0.003 (measured 0.016 and 0.0012); what was kept is as exact. In holes
-      that are filled from exemplars the RMS alone is promised (measured 0.0026; single pixels differ by 0.4). And where a learned prior finds two styles as good, rounding may decide between them, and then all colors differ
-      (2 of 1,000 restorations on CIFAR-10).
+      that are filled from exemplars the RMS alone is promised (measured 0.0026; single pixels differ by 0.4). And where
+      a learned prior finds two styles as good, rounding may decide between them, and then all colors differ (2 of 1,000
+      restorations on CIFAR-10).
 
     Attributes:
         card: What the weights are: settings, training command, hash, hardware, time, figures.

@@ -168,7 +168,7 @@ def test_every_shipped_generator_restores_an_image_alone_as_in_company(shipped):
 
 
 def test_every_shipped_generator_stays_near_in_bfloat16(shipped):
-    """Promised for settled codes: 0.05, but in holes filled from exemplars; RMS 0.003; kept as exactly; the same weights."""
+    """Promised for settled codes: 0.05 but in holes of exemplars, RMS 0.003; kept as exactly; the same weights."""
     name, operator, degraded, codes = shipped
     codes = [Code(code.styles[:, 0], code.noise) if isinstance(code, Candidates) else code for code in codes]
     half = frozen.load(name, CPU, dtype=torch.bfloat16)
