@@ -367,6 +367,7 @@ ALL_TASKS = GeneratorConfig(
     tasks=("mix", "decompression", "layout"),
     painter=(8, 8, 8),
     painter_regions=2,
+    exemplars=2,
     colorist=(8, 8, 8),
 )
 
