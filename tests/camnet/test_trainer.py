@@ -356,7 +356,9 @@ def test_the_painter_alone_learns_where_that_is_asked_for(tmp_path, searches):
 
 
 def test_an_adversary_of_the_painter_sees_holes_that_it_fills(tmp_path, monkeypatch):
-    small = replace(SMALL, painter=(8, 8, 8))
+    """And not what exemplars make of them, through which little of its judgment would come back."""
+    small = replace(SMALL, painter=(8, 8, 8), exemplars=2)
+    monkeypatch.setattr("camnet.generator.completed", lambda *_: pytest.fail("exemplars have no part in training"))
     settings = {"start": given(tmp_path, generator=SMALL), "generator": small, "only_painter": True, "reuse": 2}
     t, seen = trainer(**settings, adversarial_weight=0.5), []
 
