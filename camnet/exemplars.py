@@ -28,11 +28,12 @@ STEPS = 127
 """Colors are compared in so many steps. Products and sums of such whole numbers are exact in float32, in whatever
 order (TRUST times the largest squares of a window, added up, stay below 2^24): of windows that look the same the same
 one is taken in all company."""
-FAITH = 0.2
-"""How much the painting counts beside the votes."""
 POWER, SURE = 3, 1e-4
-"""A vote counts (d + SURE)^-POWER where d, summed over red, green and blue, is the mean squared difference of colors
-between a window and its exemplar."""
+"""A vote counts (d + SURE)^-POWER, where d is the mean over pixels of the squared difference of colors, summed over
+red, green and blue, between a window and its exemplar."""
+FAR = 0.015
+"""The painting has a say, too: it counts as much as windows would whose exemplars were that different. So where nothing
+visible looks like what was painted, the painting stays."""
 
 
 def completed(
@@ -72,14 +73,13 @@ def _completed(
     exemplars, barred = _columns(_windows(painted), at_hand.indices), at_hand.values.isinf()
     looks, weights = _in_steps(exemplars), _columns(_windows(hidden + TRUST * (1 - hidden)), voting)
 
-    made = painted
+    made, own = painted, SIDE**2 / VOTING * (FAR + SURE) ** -POWER
     for _ in range(turns):
         windows = _in_steps(_columns(_windows(made), voting))
         nearest = _nearest(windows, weights, looks, barred)
         apart = _apart(windows, _columns(looks, nearest), weights) / STEPS**2
         said, votes = _said(_columns(exemplars, nearest), (apart + SURE) ** -POWER, voting, painted.shape[-1])
-        # Where no window votes, the painting stays.
-        average = (said + (FAITH * votes + 1e-6) * painted) / ((1 + FAITH) * votes + 1e-6)
+        average = (said + own * painted) / (votes + own)
         made = torch.where(hidden.bool(), average, painted)
     return torch.where(barred.all(dim=1)[:, None, None, None], painted, made)
 

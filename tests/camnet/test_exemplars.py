@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from camnet import exemplars, parts
-from camnet.exemplars import AT_HAND, FAITH, POWER, SIDE, STEPS, SURE, TRUST, VOTING, completed
+from camnet.exemplars import AT_HAND, FAR, POWER, SIDE, STEPS, SURE, TRUST, VOTING, completed
 from camnet.generator import Generator
 from configs.camnet import GeneratorConfig
 from env.corruption import Action, corrupt
@@ -68,8 +68,8 @@ def slowly(image, hidden, luck, turns):
                         at = at_hand[nearest]
                         said[:, y + dy, x + dx] += vote * image[:, at[0] + dy, at[1] + dx]
                         votes[y + dy, x + dx] += vote
-        average = (said + FAITH * votes * image) / ((1 + FAITH) * votes)
-        made = torch.where((hidden == 1) & (votes > 0), average, image)
+        own = SIDE**2 / VOTING * (FAR + SURE) ** -POWER
+        made = torch.where(hidden == 1, (said + own * image) / (votes + own), image)
     return made
 
 
@@ -86,7 +86,7 @@ def test_it_is_what_the_definition_says_window_by_window(turns):
 
 def test_a_texture_goes_on_where_a_painting_is_soft():
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    stripes = ((x + y) % 4 < 2).float().expand(1, 3, 32, 32)
+    stripes = 0.45 + 0.1 * ((x + y) % 4 < 2).float().expand(1, 3, 32, 32)
     hidden = torch.zeros(1, 1, 32, 32)
     hidden[:, :, 12:20, 12:20] = 1
     soft = F.avg_pool2d(stripes, 3, 1, 1)
@@ -96,7 +96,7 @@ def test_a_texture_goes_on_where_a_painting_is_soft():
     def error(image):
         return (image - stripes)[:, :, 12:20, 12:20].square().mean()
 
-    assert error(made) < 0.1 * error(painted)
+    assert error(made) < 0.2 * error(painted)
 
 
 def test_what_is_visible_stays_and_all_stays_within_its_range():
@@ -107,12 +107,24 @@ def test_what_is_visible_stays_and_all_stays_within_its_range():
     assert made.max() <= 1 + 1e-6
 
 
-def test_hidden_pixels_are_no_exemplars():
-    """Holes painted in a color of their own lose it, but for the share that counts beside the votes."""
+def test_hidden_pixels_are_no_exemplars(monkeypatch):
+    """Holes painted in a color of their own lose it where the painting has no say."""
+    monkeypatch.setattr(exemplars, "FAR", 1e6)
     images, hidden = 0.5 * photographs(6, 32), cells(6, 32, 0.3)
     painted = torch.where(hidden.bool(), 1.0, images)
-    made = completed(painted, hidden, luck(6, 32), 1)
-    assert made[hidden.bool().expand(-1, 3, -1, -1)].max() <= (0.5 + FAITH) / (1 + FAITH) + 1e-5
+    made = completed(painted, hidden, luck(6, 32), 2)
+    voted = (made < 1) & hidden.bool()
+    assert voted.float().sum() > 0.95 * 3 * hidden.sum()
+    assert made[voted].max() <= 0.5 + 1e-5
+
+
+def test_what_looks_like_nothing_visible_stays():
+    images, hidden = 0.3 * photographs(6, 32), torch.zeros(6, 1, 32, 32)
+    hidden[:, :, 8:24, 8:24] = 1
+    painted = torch.where(hidden.bool(), 1.0, images)
+    apart = (completed(painted, hidden, luck(6, 32), 2) - painted).abs()
+    assert apart[:, :, 13:19, 13:19].max() < 0.05
+    assert apart.max() > 0.1  # beside what is visible
 
 
 def test_luck_decides_which_windows_are_at_hand_and_which_vote():
