@@ -47,9 +47,9 @@ class FrozenGenerator(Decorruptor):
     - Equal weights, images, codes and batch give equal results, bit for bit.
     - The other images of the batch, and how many codes an image has, change nothing by more than 1e-5 (measured 9e-7).
       But in holes that are filled from exemplars rounding may decide between two that look alike: up to 0.1, RMS 1e-3
-      (measured 0.03 and 2e-4; in most images not at all).
+      (measured 0.02 and 1.4e-4; in most images not at all).
     - bfloat16 stays within 0.05 of float32, RMS 0.003 (measured 0.016 and 0.0012); what was kept is as exact. In holes
-      that are filled from exemplars the RMS alone is promised (measured 0.0026; single pixels differ by 0.4). And where
+      that are filled from exemplars the RMS alone is promised (measured 0.0023; single pixels differ by 0.4). And where
       a learned prior finds two styles as good, rounding may decide between them, and then all colors differ (2 of 1,000
       restorations on CIFAR-10).
 
