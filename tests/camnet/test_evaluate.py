@@ -43,6 +43,7 @@ def test_the_program_measures_every_task(weights, tmp_path, capsys):
     assert (found["images"], found["k"], found["split"], found["distance"]) == (20, 2, "test", "random-relu16+l1")
     assert found["frechet_features"] == "random-relu16 pooled"
     assert found["generators"]["all"]["trained_by"] == "made by hand"
+    assert found["generators"]["all"]["settings"]["factors"] == 2  # what is not in the weights, but in the card
     assert found["generators"]["all"]["weights_sha256"] == frozen.load(name, CPU).sha256()
     assert found["command"].startswith("python -m camnet.evaluate --generator ")
     for case, rows in found["cases"].items():
