@@ -70,12 +70,12 @@ def _completed(
     of_hole = F.max_pool2d(hidden, SIDE, 1, SIDE // 2).flatten(1) > 0
     at_hand = luck[:, 0].masked_fill(~whole, -torch.inf).topk(pixels // AT_HAND)
     voting = luck[:, 1].masked_fill(~of_hole, -torch.inf).topk(pixels // VOTING).indices
-    exemplars, barred = _columns(_windows(painted), at_hand.indices), at_hand.values.isinf()
-    looks, weights = _in_steps(exemplars), _columns(_windows(hidden + TRUST * (1 - hidden)), voting)
+    exemplars, barred = _windows(painted, at_hand.indices), at_hand.values.isinf()
+    looks, weights = _in_steps(exemplars), _windows(hidden + TRUST * (1 - hidden), voting)
 
     made, own = painted, SIDE**2 / VOTING * (FAR + SURE) ** -POWER
     for _ in range(turns):
-        windows = _in_steps(_columns(_windows(made), voting))
+        windows = _in_steps(_windows(made, voting))
         nearest = _nearest(windows, weights, looks, barred)
         apart = _apart(windows, _columns(looks, nearest), weights) / STEPS**2
         said, votes = _said(_columns(exemplars, nearest), (apart + SURE) ** -POWER, voting, painted.shape[-1])
@@ -84,9 +84,18 @@ def _completed(
     return torch.where(barred.all(dim=1)[:, None, None, None], painted, made)
 
 
-def _windows(x: Float[Tensor, "n c h h"]) -> Float[Tensor, "n cs hh"]:
-    """The windows around all pixels, beyond the image's edge with its last pixel."""
-    return F.unfold(F.pad(x, [SIDE // 2] * 4, mode="replicate"), SIDE)
+def _windows(x: Float[Tensor, "n c h h"], centers: Int[Tensor, "n w"]) -> Float[Tensor, "n d w"]:
+    """The windows around some pixels, one a column; beyond the image's edge with its last pixel.
+
+    As `F.unfold` has them, which would make those around all pixels.
+    """
+    side = x.shape[-1]
+    edge, row = SIDE // 2, side + 2 * (SIDE // 2)
+    padded = F.pad(x, [edge] * 4, mode="replicate").flatten(2)
+    step = torch.arange(SIDE, device=x.device)
+    corner = centers // side * row + centers % side
+    index = ((row * step[:, None] + step).flatten()[:, None] + corner[:, None]).flatten(1)
+    return padded.gather(2, index[:, None].expand(-1, x.shape[1], -1)).unflatten(2, (SIDE**2, -1)).flatten(1, 2)
 
 
 def _in_steps(windows: Float[Tensor, "n d w"]) -> Float[Tensor, "n d w"]:
@@ -106,8 +115,9 @@ def _nearest(
     barred: Bool[Tensor, "n e"],
 ) -> Int[Tensor, "n w"]:
     """Which exemplar e is nearest to each window x, by w (e^2 - 2 x e) summed over pixels: x^2 is the same for all."""
-    seen = torch.cat([-2 * _in_colors(weights) * windows, weights], dim=1)
-    held = torch.cat([exemplars, exemplars.square().unflatten(1, (3, -1)).sum(dim=1)], dim=1)
+    weighted = _in_colors(windows) * weights[:, None]
+    seen = torch.cat([-2 * weighted.flatten(1, 2), weights], dim=1)
+    held = torch.cat([exemplars, _in_colors(exemplars.square()).sum(dim=1)], dim=1)
     bar = torch.zeros_like(barred, dtype=held.dtype).masked_fill(barred, torch.inf)
     return torch.baddbmm(bar[:, None], seen.transpose(1, 2), held).argmin(dim=2)
 
@@ -116,12 +126,12 @@ def _apart(
     a: Float[Tensor, "n d w"], b: Float[Tensor, "n d w"], weights: Float[Tensor, "n s w"]
 ) -> Float[Tensor, "n w"]:
     """How different two windows are: the mean over pixels of their squared difference, summed over its colors."""
-    return (_in_colors(weights) * (a - b).square()).sum(dim=1) / weights.sum(dim=1)
+    return (weights * _in_colors((a - b).square()).sum(dim=1)).sum(dim=1) / weights.sum(dim=1)
 
 
-def _in_colors(weights: Float[Tensor, "n s w"]) -> Float[Tensor, "n d w"]:
-    """A weight for each pixel, as one for each of its colors."""
-    return weights.repeat(1, 3, 1)
+def _in_colors(windows: Float[Tensor, "n d w"]) -> Float[Tensor, "n 3 s w"]:
+    """Windows with red, green and blue apart."""
+    return windows.unflatten(1, (3, -1))
 
 
 def _said(
