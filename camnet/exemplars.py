@@ -28,6 +28,8 @@ STEPS = 127
 """Colors are compared in so many steps. Products and sums of such whole numbers are exact in float32, in whatever
 order (TRUST times the largest squares of a window, added up, stay below 2^24): of windows that look the same the same
 one is taken in all company."""
+BAR = 2.0**30
+"""Farther than any window can be: what keeps from exemplars that are not visible."""
 POWER, SURE = 3, 1e-4
 """A vote counts (d + SURE)^-POWER, where d is the mean over pixels of the squared difference of colors, summed over
 red, green and blue, between a window and its exemplar."""
@@ -65,22 +67,20 @@ def _completed(
     painted: Float[Tensor, "n 3 h h"], hidden: Float[Tensor, "n 1 h h"], luck: Float[Tensor, "n 2 hh"], turns: int
 ) -> Float[Tensor, "n 3 h h"]:
     """`completed`, of some images at once."""
-    pixels = painted.shape[-1] ** 2
-    whole = F.max_pool2d(F.pad(hidden, [SIDE // 2] * 4, value=1.0), SIDE, 1).flatten(1) == 0
-    of_hole = F.max_pool2d(hidden, SIDE, 1, SIDE // 2).flatten(1) > 0
-    at_hand = luck[:, 0].masked_fill(~whole, -torch.inf).topk(pixels // AT_HAND)
-    voting = luck[:, 1].masked_fill(~of_hole, -torch.inf).topk(pixels // VOTING).indices
-    exemplars, barred = _windows(painted, at_hand.indices), at_hand.values.isinf()
-    looks, weights = _in_steps(exemplars), _windows(hidden + TRUST * (1 - hidden), voting)
+    pixels, edge = painted.shape[-1] ** 2, SIDE // 2
+    of_hole = F.max_pool2d(hidden, SIDE, 1, edge) > 0
+    whole = F.pad(~of_hole[:, :, edge:-edge, edge:-edge], [edge] * 4)
+    at_hand = luck[:, 0].masked_fill(~whole.flatten(1), -torch.inf).topk(pixels // AT_HAND)
+    voting = luck[:, 1].masked_fill(~of_hole.flatten(1), -torch.inf).topk(pixels // VOTING).indices
+    barred, exemplars = at_hand.values.isinf(), _windows(painted, at_hand.indices)
+    held, weights = _held(_in_steps(exemplars), barred), _windows(hidden + TRUST * (1 - hidden), voting)
 
     made, own = painted, SIDE**2 / VOTING * (FAR + SURE) ** -POWER
     for _ in range(turns):
-        windows = _in_steps(_windows(made, voting))
-        nearest = _nearest(windows, weights, looks, barred)
-        apart = _apart(windows, _columns(looks, nearest), weights) / STEPS**2
-        said, votes = _said(_columns(exemplars, nearest), (apart + SURE) ** -POWER, voting, painted.shape[-1])
-        average = (said + own * painted) / (votes + own)
-        made = torch.where(hidden.bool(), average, painted)
+        nearest, apart = _nearest(_windows(_in_steps(made), voting), weights, held)
+        votes = (apart / STEPS**2 + SURE) ** -POWER
+        said, heard = _said(_columns(exemplars, nearest), votes, voting, painted.shape[-1])
+        made = torch.where(hidden.bool(), (said + own * painted) / (heard + own), painted)
     return torch.where(barred.all(dim=1)[:, None, None, None], painted, made)
 
 
@@ -89,18 +89,21 @@ def _windows(x: Float[Tensor, "n c h h"], centers: Int[Tensor, "n w"]) -> Float[
 
     As `F.unfold` has them, which would make those around all pixels.
     """
-    side = x.shape[-1]
-    edge, row = SIDE // 2, side + 2 * (SIDE // 2)
-    padded = F.pad(x, [edge] * 4, mode="replicate").flatten(2)
-    step = torch.arange(SIDE, device=x.device)
+    padded = F.pad(x, [SIDE // 2] * 4, mode="replicate")
+    index = _covered(centers, x.shape[-1]).flatten(1)
+    return _columns(padded.flatten(2), index).unflatten(2, (SIDE**2, -1)).flatten(1, 2)
+
+
+def _covered(centers: Int[Tensor, "n w"], side: int) -> Int[Tensor, "n s w"]:
+    """The pixels of windows, by the centers of these: pixels of the image with an edge around it."""
+    row, step = side + 2 * (SIDE // 2), torch.arange(SIDE, device=centers.device)
     corner = centers // side * row + centers % side
-    index = ((row * step[:, None] + step).flatten()[:, None] + corner[:, None]).flatten(1)
-    return padded.gather(2, index[:, None].expand(-1, x.shape[1], -1)).unflatten(2, (SIDE**2, -1)).flatten(1, 2)
+    return (row * step[:, None] + step).flatten()[:, None] + corner[:, None]
 
 
-def _in_steps(windows: Float[Tensor, "n d w"]) -> Float[Tensor, "n d w"]:
+def _in_steps(colors: Tensor) -> Tensor:
     """Colors in whole steps from middle gray."""
-    return (windows * STEPS).round() - STEPS // 2
+    return (colors * STEPS).round() - STEPS // 2
 
 
 def _columns(x: Float[Tensor, "n d p"], index: Int[Tensor, "n w"]) -> Float[Tensor, "n d w"]:
@@ -108,25 +111,28 @@ def _columns(x: Float[Tensor, "n d p"], index: Int[Tensor, "n w"]) -> Float[Tens
     return x.gather(2, index[:, None].expand(-1, x.shape[1], -1))
 
 
+def _held(exemplars: Float[Tensor, "n d e"], barred: Bool[Tensor, "n e"]) -> Float[Tensor, "n k e"]:
+    """What exemplars e hold against windows: -2 e, e^2 summed over colors, and `BAR` where they are not to be taken."""
+    squares = _in_colors(exemplars.square()).sum(dim=1)
+    return torch.cat([-2 * exemplars, squares, BAR * barred[:, None]], dim=1)
+
+
 def _nearest(
-    windows: Float[Tensor, "n d w"],
-    weights: Float[Tensor, "n s w"],
-    exemplars: Float[Tensor, "n d e"],
-    barred: Bool[Tensor, "n e"],
-) -> Int[Tensor, "n w"]:
-    """Which exemplar e is nearest to each window x, by w (e^2 - 2 x e) summed over pixels: x^2 is the same for all."""
-    weighted = _in_colors(windows) * weights[:, None]
-    seen = torch.cat([-2 * weighted.flatten(1, 2), weights], dim=1)
-    held = torch.cat([exemplars, _in_colors(exemplars.square()).sum(dim=1)], dim=1)
-    bar = torch.zeros_like(barred, dtype=held.dtype).masked_fill(barred, torch.inf)
-    return torch.baddbmm(bar[:, None], seen.transpose(1, 2), held).argmin(dim=2)
+    windows: Float[Tensor, "n d w"], weights: Float[Tensor, "n s w"], held: Float[Tensor, "n k e"]
+) -> tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]:
+    """Which exemplar e is nearest to each window x, and how far: the mean of w (x - e)^2, summed over colors.
 
-
-def _apart(
-    a: Float[Tensor, "n d w"], b: Float[Tensor, "n d w"], weights: Float[Tensor, "n s w"]
-) -> Float[Tensor, "n w"]:
-    """How different two windows are: the mean over pixels of their squared difference, summed over its colors."""
-    return (weights * _in_colors((a - b).square()).sum(dim=1)).sum(dim=1) / weights.sum(dim=1)
+    That is w (e^2 - 2 x e), one product of matrices for all pairs, and w x^2, which is the same for all exemplars.
+    """
+    weighted = (_in_colors(windows) * weights[:, None]).flatten(1, 2)
+    seen = torch.cat([weighted, weights, torch.ones_like(weights[:, :1])], dim=1)
+    apart = torch.bmm(seen.transpose(1, 2), held)
+    least = apart.amin(dim=2)
+    # The first exemplar that is as near, without `argmin`, which on a CPU takes half as long as all else here: others
+    # are farther by a whole number, times e beyond all places.
+    place = torch.arange(apart.shape[2], device=apart.device, dtype=apart.dtype)
+    nearest = apart.sub_(least[:, :, None]).mul_(len(place)).add_(place).amin(dim=2).long()
+    return nearest, (least + (weighted * windows).sum(dim=1)) / weights.sum(dim=1)
 
 
 def _in_colors(windows: Float[Tensor, "n d w"]) -> Float[Tensor, "n 3 s w"]:
@@ -139,15 +145,20 @@ def _said(
 ) -> tuple[Float[Tensor, "n 3 h h"], Float[Tensor, "n 1 h h"]]:
     """What windows say of every pixel that they cover, summed by their votes, and the sum of these.
 
+    One pixel of all windows after the other: no two windows have it at the same place, so that nothing is added in an
+    order of chance.
+
     Args:
         windows: What stands in them.
         votes: How much each counts.
-        centers: The pixels around which they lie.
+        centers: The pixels around which they lie, each once.
         side: Of the image, in pixels.
     """
-    n, colors = windows.shape[:2]
-    index, edge = centers[:, None].expand(-1, colors, -1), SIDE // 2
-    everywhere = windows.new_zeros(n, colors, side**2).scatter(2, index, windows * votes[:, None])
-    said = F.fold(everywhere, side + 2 * edge, SIDE)[:, :, edge:-edge, edge:-edge]
-    by_center = votes.new_zeros(n, side**2).scatter(1, centers, votes).unflatten(1, (1, side, side))
-    return said, F.avg_pool2d(by_center, SIDE, 1, edge, divisor_override=1)
+    edge = SIDE // 2
+    heard = votes[:, None, None].expand(-1, 1, SIDE**2, -1)
+    said = torch.cat([_in_colors(windows) * heard, heard], dim=1)
+    result = said.new_zeros(len(said), 4, (side + 2 * edge) ** 2)
+    for place, to in enumerate(_covered(centers, side).unbind(1)):
+        result.scatter_add_(2, to[:, None].expand(-1, 4, -1), said[:, :, place])
+    inside = result.unflatten(2, (side + 2 * edge, -1))[:, :, edge:-edge, edge:-edge]
+    return inside[:, :3], inside[:, 3:]

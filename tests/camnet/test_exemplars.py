@@ -153,6 +153,23 @@ def test_windows_are_compared_exactly():
     assert torch.equal(steps, steps.round())
 
 
+def test_of_the_nearest_exemplars_the_first_that_is_not_barred_is_taken_and_how_far_it_is_is_exact():
+    windows, visible = torch.rand(2, 75, 60, generator=seeded(4)), torch.rand(2, 75, 40, generator=seeded(5))
+    visible[:, :, 20:] = visible[:, :, :20]  # each is there twice
+    windows[:, :, 0] = visible[:, :, 7]
+    barred = torch.zeros(2, 40, dtype=torch.bool)
+    barred[1, :3] = True
+    windows, visible = exemplars._in_steps(windows), exemplars._in_steps(visible)
+    weights = 1 + (TRUST - 1) * (torch.rand(2, 25, 60, generator=seeded(6)) > 0.5).float()
+    found, apart = exemplars._nearest(windows, weights, exemplars._held(visible, barred))
+    difference = (windows[:, :, :, None] - visible[:, :, None]).double().square().unflatten(1, (3, 25)).sum(dim=1)
+    all_apart = (weights[..., None] * difference).sum(dim=1).masked_fill(barred[:, None], torch.inf)
+    assert torch.equal(found, all_apart.argmin(dim=2))
+    assert torch.equal(apart, all_apart.amin(dim=2).float() / weights.sum(dim=1))
+    assert found[0].max() < 20
+    assert found[1].max() >= 20  # the second of those that are barred
+
+
 def test_without_a_visible_window_or_a_hole_all_stays():
     images = photographs(3)
     hidden = torch.stack([torch.ones(1, 16, 16), torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
