@@ -177,6 +177,15 @@ def test_without_a_visible_window_or_a_hole_all_stays():
     assert torch.equal(completed(images, hidden, luck(3), 2), images)
 
 
+def test_an_image_that_is_not_finite_stays_so_and_spoils_no_other():
+    images, hidden, chance = photographs(3), cells(3), luck(3)
+    expected = completed(images, hidden, chance, 2)
+    images[1] = torch.nan
+    made = completed(images, hidden, chance, 2)
+    assert made[1].isnan().all()
+    assert torch.allclose(made[::2], expected[::2], rtol=0, atol=1e-6)
+
+
 @pytest.fixture
 def generator():
     torch.manual_seed(0)
