@@ -97,7 +97,7 @@ def draw(blocks: Sequence[Block], columns: int, path: Path) -> None:
 
     Args:
         blocks: Blocks of equally large images.
-        columns: Blocks side by side.
+        columns: Blocks side by side, at most.
         path: Where the PNG goes.
 
     Raises:
@@ -106,6 +106,7 @@ def draw(blocks: Sequence[Block], columns: int, path: Path) -> None:
     pictures = [grid(block.rows).cpu() for block in blocks]
     height, width = pictures[0].shape[1:]
     inches = max(BLOCK_WIDTH, width / DPI)
+    columns = min(columns, len(blocks))
     lines = -(-len(blocks) // columns)
     size = (columns * (inches + MARGIN), lines * (inches * height / width + 0.4))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))

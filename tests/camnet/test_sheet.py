@@ -64,7 +64,9 @@ def test_the_png_grows_with_its_blocks(digits, tmp_path):
     assert list(rows) == ["truth", "degraded", "sample 1", "best of 2"]
     block = sheet.Block("colorization", rows)
     sheet.draw([block], 1, tmp_path / "one.png")
+    sheet.draw([block], 2, tmp_path / "alone.png")
     sheet.draw([block] * 3, 2, tmp_path / "three.png")
+    assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "one.png").read_bytes()  # no room for what is not there
     one, three = (matplotlib.image.imread(tmp_path / name) for name in ("one.png", "three.png"))
     assert three.shape[0] == pytest.approx(2 * one.shape[0], abs=2)
     assert three.shape[1] == pytest.approx(2 * one.shape[1], abs=2)
