@@ -128,8 +128,8 @@ def _nearest(
     seen = torch.cat([weighted, weights, torch.ones_like(weights[:, :1])], dim=1)
     apart = torch.bmm(seen.transpose(1, 2), held)
     least = apart.amin(dim=2)
-    # The first exemplar that is as near, without `argmin`, which on a CPU takes as long as the product: others are
-    # farther by a whole number, times e beyond all places.
+    # The first of the nearest, without `argmin`, which on a CPU takes as long as the product: how much farther the
+    # others are is a whole number, and times the number of places more than any place.
     place = torch.arange(apart.shape[2], device=apart.device, dtype=apart.dtype)
     first = apart.sub_(least[:, :, None]).mul_(len(place)).add_(place).amin(dim=2)
     nearest = first.long().clamp(0, len(place) - 1)  # where a NaN came in, there is no place: it is to be seen, no more

@@ -48,7 +48,7 @@ def amplitudes(x: Float[Tensor, "n 3 h h"]) -> list[Float[Tensor, "n 45 _ _"]]:
     result, filters = [], _FILTERS.to(x.device, x.dtype, non_blocking=True)  # else the host would wait for the copy
     axes = _AXES.to(x.device, x.dtype, non_blocking=True)
     for _ in range(octaves(x.shape[-1])):
-        planes = (axes @ x.flatten(2)).reshape(-1, 1, *x.shape[2:])  # 1 x 1 convolution: slower on a CPU
+        planes = (axes @ x.flatten(2)).reshape(-1, 1, *x.shape[2:])  # F.conv2d is slow at 1 x 1 on a CPU
         power = halved(F.conv2d(planes, filters, stride=SIDE // 2).square())
         result.append((power + FLOOR).sqrt().unflatten(0, x.shape[:2]).flatten(1, 2))
         x = halved(x)
