@@ -44,7 +44,7 @@ def completed(
     luck: Float[Tensor, "n 2 h h"],
     turns: int,
 ) -> Float[Tensor, "n 3 h h"]:
-    """Put together what stands in holes from visible windows.
+    """Put together what stands in holes from visible windows; no gradient passes.
 
     Args:
         painted: Images whose holes are filled, in [0, 1]; h at least `SIDE`.

@@ -59,13 +59,17 @@ class Generator(Cascade):
         side = config.resolutions[-1]
         return Code(style, torch.randn(n, 2, side, side, generator=generator, device=device))
 
-    def forward(self, degraded: Degraded, codes: list[Code | Candidates]) -> list[Float[Tensor, "n 3 _ _"]]:
+    def forward(
+        self, degraded: Degraded, codes: list[Code | Candidates], exemplars: bool = True
+    ) -> list[Float[Tensor, "n 3 _ _"]]:
         """Restore: the image of every module, the last one finished and consistent with what was kept.
 
         Args:
             degraded: n degraded images.
             codes: As in `Cascade.forward`; then k for each image of painter and colorist, of whose candidates taste
                 chooses. Codes of the modules alone: painter and colorist are not run.
+            exemplars: Whether fills are put together from exemplars, where the settings have such; a training, which
+                needs the gradient of what was painted, does without.
 
         Returns:
             As `Cascade.forward`.
@@ -74,7 +78,8 @@ class Generator(Cascade):
             ValueError: If there are more codes than what hears them, or for one of painter and colorist.
         """
         of_modules, of_finishers = codes[: len(self.levels)], codes[len(self.levels) :]
-        both = ((self.filled, self.painter), (self.recolored, self.colorist))
+        fill = self.filled if exemplars else self.painted
+        both = ((fill, self.painter), (self.recolored, self.colorist))
         finishers = [finished for finished, part in both if part]
         if of_finishers and len(of_finishers) != len(finishers):
             raise ValueError(

@@ -101,7 +101,7 @@ class Objective:
             return 0.0, {}
         random = self._random("adversary", step)
         part = degraded.select(rows[::2])
-        made = self.generator(part, self.generator.codes(len(part), random))[-1]
+        made = self.generator(part, self.generator.codes(len(part), random), exemplars=False)[-1]
         return self._contest(part, x[rows[::2]], made, random, progress)
 
     def judgment_of_holes(

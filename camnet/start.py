@@ -59,7 +59,9 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> st
             may be new to it.)
     """
     own = generator.state_dict()
-    weights = {key: _lightness_of(value, own.get(key)) for key, value in weights.items()}
+    of_lightness = filter(generator.config.colors_follow, range(len(generator.levels)))
+    heads = {f"levels.{level}.head.{part}" for level in of_lightness for part in ("weight", "bias")}
+    weights = {key: _lightness_of(value, own[key]) if key in heads else value for key, value in weights.items()}
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     cascade = [key for key in own if not key.startswith(("painter.", "colorist."))]
     known = sum(key in fitting for key in cascade)
@@ -72,8 +74,8 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> st
     return f"{len(fitting)} of {len(own)} tensors taken over, the others drawn"
 
 
-def _lightness_of(head: Tensor, own: Tensor | None) -> Tensor:
+def _lightness_of(head: Tensor, own: Tensor) -> Tensor:
     """The mean over red, green and blue of a head's rows, where its place has a third of them; else as it is."""
-    if own is None or len(head) != 3 * len(own) or head.shape[1:] != own.shape[1:]:
+    if len(head) != 3 * len(own) or head.shape[1:] != own.shape[1:]:
         return head
     return head.unflatten(0, (3, -1)).mean(dim=0)

@@ -69,7 +69,7 @@ class GeneratorConfig:
     regression, the control."""
     taste_temperature: float = 1.0
     """As --generator.prior-temperature, for the colorist's choice among schemes: less leaves out wild colors, and some
-    variety with them. Has no part in training."""
+    variety with them. Has no part in training but in what a discriminator sees (--adversarial-weight)."""
     smooth: bool = False
     """Whether features and images are enlarged bilinearly between modules, not pixel by pixel."""
     fill: bool = False
@@ -306,6 +306,7 @@ class CamnetConfig:
         for count in self.candidates:
             require_range("candidates", count, 1, 1e5)
         require_range("paintings", self.paintings, 1, 1e5)
+        require_range("seed", self.seed, 0, 2**31)
         require_range("steps", self.steps, 1, 1e9)
         require_range("batch", self.batch, 2, 1e6)
         require_range("group", self.group, 1, 1e4)

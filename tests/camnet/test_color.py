@@ -8,6 +8,7 @@ import torch
 from camnet.generator import Generator
 from camnet.start import take_over
 from configs.camnet import GeneratorConfig
+from configs.errors import UsageError
 from env.corruption import Action, corrupt
 
 CONFIG = GeneratorConfig(
@@ -97,6 +98,12 @@ def test_a_head_of_colors_becomes_one_of_their_mean(generator):
         weight = before.levels[level].head.weight
         assert torch.allclose(generator.levels[level].head.weight, (weight[:4] + weight[4:8] + weight[8:]) / 3)
     assert torch.equal(generator.levels[0].head.weight, before.levels[0].head.weight)
+
+
+def test_other_tensors_of_three_times_the_width_are_not_taken(generator):
+    before = Generator(replace(CONFIG, widths=(72, 48, 24), lightness_only=0))
+    with pytest.raises(UsageError, match=r"--start before: only 15 of this generator's \d+ tensors are among"):
+        take_over(before.state_dict(), generator, "before")
 
 
 @pytest.mark.parametrize("count", [-1, 3])

@@ -378,6 +378,17 @@ def test_an_adversary_of_the_painter_sees_holes_that_it_fills(tmp_path, monkeypa
     assert len(set(seeds)) == 4
 
 
+def test_an_adversary_sees_restorations_whose_fills_are_painted(monkeypatch):
+    monkeypatch.setattr("camnet.generator.completed", lambda *_: pytest.fail("exemplars have no part in training"))
+    t = trainer(generator=replace(SMALL, painter=(8, 8, 8), exemplars=2), adversarial_weight=0.5, paintings=1)
+    monkeypatch.setattr("camnet.objective.painting_loss", lambda *_: torch.zeros(()))  # nothing else teaches it
+    before = {name: value.clone() for name, value in t.generator.state_dict().items()}
+    assert all("camnet/adversarial_loss" in values for values in t.round(0, 0.3))
+    assert t.descent.skipped == 0
+    changed = {name.split(".")[0] for name, value in t.generator.state_dict().items() if (value != before[name]).any()}
+    assert changed == {"levels", "painter"}
+
+
 def test_a_painter_is_learned_beside_the_network():
     t = trainer(generator=replace(SMALL, painter=(8, 8, 8)))
     before = {name: value.clone() for name, value in t.generator.state_dict().items()}

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
         ("--generator.norm False --generator.widths 8 0 8", "--generator.widths must be at least 1"),
         ("--candidates", "--candidates needs one count per module"),
         ("--candidates 4 0 1", "--candidates must lie in"),
+        ("--seed -1", r"--seed must lie in"),
         ("--reject 1.5", r"--reject must lie in \[0, 1\]"),
         ("--data.size 32", r"must end at --data.size 32, got .*: give for example --generator.resolutions 4 8 16 32,"),
         ("--data cifar10", r"must end at --data.size 32, got .*: for 32 pixels take --config .*camnet_cifar10.yaml"),
