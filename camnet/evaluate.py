@@ -30,6 +30,7 @@ def settings_of(evaluation: Evaluation) -> dict[str, Any]:
         "seed": config.seed,
         "amp": config.amp,
         "data": evaluation.data.as_json(),
+        "digests": evaluation.digests,
         "distance": evaluation.distance.name,
         "frechet_features": features_name(evaluation),
         "definitions": {name: column.meaning for name, column in COLUMNS.items()},
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> None:
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     code = provenance(config.device)
-    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "dirty", "versions", "device")}
+    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "changes", "versions", "device")}
     rows = unfinished.kept(config.out, made_by)
     if rows:
         print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")

@@ -16,8 +16,9 @@ from camnet.cards import are_other_images, cases_of, data_of, map_classes_of, sa
 from camnet.decorruptor import Decorruptor
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance, Features
-from camnet.features import added
+from camnet.features import added, lpips_source
 from camnet.figures import figures
+from camnet.fills import KINDS
 from camnet.table import Figures
 from camnet.tasks import Case
 from configs.data import DataConfig
@@ -40,6 +41,7 @@ class Evaluation:
         x: The images, in [0, 1].
         maps: Their maps of classes, where the first generator was trained on such.
         distance: Compares images.
+        digests: Of what was read: the images, and weights of LPIPS where these are among the features.
     """
 
     config: EvaluationConfig
@@ -49,6 +51,7 @@ class Evaluation:
     x: Float[Tensor, "n 3 h w"]
     maps: UInt8[Tensor, "n h w"] | None
     distance: Distance
+    digests: dict[str, str]
 
     @property
     def frechet(self) -> Features:
@@ -118,7 +121,10 @@ def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
             able[name][1].append(who)
     extra = added(config.features, splits.train, config.seed, config.lpips)
     distance = Distance(splits.train.spread(CALIBRATION_IMAGES), 1.0, extra)
-    return Evaluation(config, operators, able, data, images.images(), images.layouts, distance)
+    digests = {"images": splits.digest}
+    if "lpips" in config.features:
+        digests["lpips"] = lpips_source(config.lpips).digest
+    return Evaluation(config, operators, able, data, images.images(), images.layouts, distance, digests)
 
 
 def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[str, Decorruptor], DataConfig]:
@@ -134,6 +140,11 @@ def load_operators(config: EvaluationConfig, where: torch.device) -> tuple[dict[
     short = {name: stem(name) for name in given}
     names = short if len(set(short.values())) == len(given) else {name: name for name in given}
     precision = torch.bfloat16 if config.amp else torch.float32
+    if config.generator in KINDS:
+        raise UsageError(
+            f"--generator {config.generator}: what is measured first says in which cases and on which images, and a "
+            f"fill knows none; give weights of CAMNet, and --against {config.generator} beside them"
+        )
     first = frozen.load(config.generator, where, precision)
     data = data_of(first.card, config)
     operators: dict[str, Decorruptor] = {names[config.generator]: first}

@@ -4,6 +4,7 @@ Both are only ever added: by themselves, features of a classifier hardly see a c
 for images larger than a CAMNet's coarse modules. docs/camnet-distances.md says which to use when, and what they cost.
 """
 
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from camnet.distance import STAGES, Features, entering, stages_of, unit_length
 from configs.errors import UsageError
 from env.images import ImageSet
 from training.descent import Descent
+from training.origin import Source
 from training.schedule import one_cycle
 from training.seeding import generator_at, seeded
 
@@ -190,6 +192,15 @@ class LpipsFeatures(nn.Module):
         return [self.features[position - 1].out_channels for position in TAPS]
 
 
+def lpips_source(path: Path) -> Source:
+    """The weights of LPIPS in a local file, as what a training is made of.
+
+    Raises:
+        UsageError: If there is no such file.
+    """
+    return Source(hashlib.sha256(_read_lpips(path)).hexdigest(), f"put the former file back as {path}")
+
+
 def load_lpips(path: Path) -> LpipsFeatures:
     """Read LPIPS weights from a local safetensors file.
 
@@ -197,14 +208,19 @@ def load_lpips(path: Path) -> LpipsFeatures:
         UsageError: If there is none, it is not safetensors (a pickle is never opened: it can run code), or it does not
             hold these weights.
     """
-    if not path.is_file():
-        raise UsageError(f"--lpips {path}: there is no such file; {RECIPE}")
+    blob = _read_lpips(path)
     try:
-        return LpipsFeatures(load_tensors(path.read_bytes()))
+        return LpipsFeatures(load_tensors(blob))
     except SafetensorError as error:
         raise UsageError(f"--lpips {path}: this is not a safetensors file ({error}); {RECIPE}") from error
     except ValueError as error:
         raise UsageError(f"--lpips {path}: {error}; {RECIPE}") from error
+
+
+def _read_lpips(path: Path) -> bytes:
+    if not path.is_file():
+        raise UsageError(f"--lpips {path}: there is no such file; {RECIPE}")
+    return path.read_bytes()
 
 
 def added(kinds: Sequence[Literal["classifier", "lpips"]], images: ImageSet, seed: int, lpips: Path) -> list[Features]:

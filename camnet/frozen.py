@@ -232,6 +232,7 @@ def find(
             return Fill(kind, data.size)
     if ":" in name and not name.endswith(".safetensors"):
         return _made(name, device, flag)
+    _path_of(name, flag, f", a fill ({', '.join(KINDS)}) or package.module:factory")
     return load(name, device, dtype, flag=flag)
 
 
@@ -255,8 +256,8 @@ def _made(name: str, device: torch.device, flag: str) -> Decorruptor:
     return made
 
 
-def _path_of(name: str, flag: str) -> Path:
-    """The file of weights that a name or path means."""
+def _path_of(name: str, flag: str, others: str = "") -> Path:
+    """The file of weights that a name or path means; `others` says what else might be meant."""
     path = Path(name) if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
     if path.is_file():
         return path
@@ -266,7 +267,6 @@ def _path_of(name: str, flag: str) -> Path:
             "code when opened, and are refused"
         )
     shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors")))
-    others = f", a fill ({', '.join(KINDS)}) or package.module:factory" if flag in ("--generator", "--against") else ""
     raise UsageError(
         f"{flag} {name}: no such weights; give a .safetensors file or the name of shipped ones "
         f"({shipped or 'none'}){others}"

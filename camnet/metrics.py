@@ -56,7 +56,7 @@ def best_in_places(terms: list[Float[Tensor, "nk _ _"]], n: int, regions: int) -
     choice: no few samples are right everywhere at once. Never above the nearest sample's distance.
 
     Args:
-        terms: What `compared` gives.
+        terms: What `Distance.terms` gives.
         n: Images.
         regions: Parts per side.
     """

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from camnet import frozen
+from camnet.features import lpips_source
 from camnet.figures import figures
 from camnet.fit import history
 from camnet.metrics import diversity
@@ -127,7 +128,10 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
         with ranks.in_turn():  # the first downloads
             data = load(config.data, where, config.map_classes)
             images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
-        trainer = Trainer(config, images, where, ranks, data.classes, Start({"source images": data.source}))
+        sources = {"source images": data.source}
+        if "lpips" in config.features:
+            sources["LPIPS weights"] = lpips_source(config.lpips)
+        trainer = Trainer(config, images, where, ranks, data.classes, Start(sources))
         run = Run(
             folder,
             trainer.parts(),

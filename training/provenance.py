@@ -1,5 +1,6 @@
 """Where a run's figures come from: code, versions, machine, command."""
 
+import hashlib
 import os
 import platform
 import shlex
@@ -22,15 +23,14 @@ def provenance(device: str = "auto") -> dict[str, Any]:
         device: Where the work is done: `cpu`, `cuda`, or `auto`, the GPU where there is one.
 
     Returns:
-        JSON-ready: `commit` and `dirty` (None outside a git checkout), `versions` (None for what is not
+        JSON-ready: `commit`, `dirty` and `changes` (a hash of what `git diff` shows, so that two states of a dirty
+        checkout are not taken for one; all None outside a git checkout), `versions` (None for what is not
         installed), `device`, `cores`, `threads`, `started` (UTC, ISO 8601) and `command` (name and flags).
     """
-    commit, dirty = _revision()
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": commit,
-        "dirty": dirty,
+        **_revision(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -52,18 +52,27 @@ def command_of(program: str, argv: list[str]) -> str:
     return shlex.join(["python", "-m", program, *argv])
 
 
-def _revision() -> tuple[str | None, bool | None]:
+def _revision() -> dict[str, str | bool | None]:
     # Only a checkout of this project counts, not a repository that a virtual environment happens to lie in.
     if _git("rev-parse", "--show-prefix") != "":
-        return None, None
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return commit, None if changes is None else bool(changes)
+        return {"commit": None, "dirty": None, "changes": None}
+    status, changes = _git("status", "--porcelain"), _git("diff", "HEAD")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "changes": None if changes is None else hashlib.sha256(changes.encode()).hexdigest(),
+    }
 
 
 def _git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",  # a file that was changed may be in any encoding
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

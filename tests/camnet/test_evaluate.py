@@ -1,6 +1,7 @@
 """The program: from weights to figures, table and sheet."""
 
 import json
+from dataclasses import replace
 
 import matplotlib.image
 import pytest
@@ -146,6 +147,27 @@ def test_rows_of_other_settings_are_measured_anew(weights, tmp_path, monkeypatch
     assert "goes on" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", ["code", "images", "lpips"])
+def test_rows_of_other_code_images_or_features_are_measured_anew(weights, tmp_path, monkeypatch, capsys, change):
+    argv = ["--generator", weights("one"), "--cases", "colorization", "--images", "6", "--k", "2"]
+    argv += ["--out", str(tmp_path / "out"), "--features", "lpips", "--lpips", str(tmp_path / "weights")]
+    (tmp_path / "weights").write_bytes(b"some")
+    monkeypatch.setattr(evaluation, "added", lambda *_: [])
+    monkeypatch.setattr(unfinished, "clear", lambda folder: None)  # as if it had been interrupted at the very end
+    code, images = evaluate.provenance("cpu"), evaluation.load
+    evaluate.main(argv)
+    evaluate.main(argv)
+    assert "goes on after 1 rows" in capsys.readouterr().out
+    if change == "code":
+        monkeypatch.setattr(evaluate, "provenance", lambda device: code | {"changes": "others"})
+    elif change == "images":
+        monkeypatch.setattr(evaluation, "load", lambda *given: replace(images(*given), digest="others"))
+    else:
+        (tmp_path / "weights").write_bytes(b"others")
+    evaluate.main(argv)
+    assert "goes on" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": {}}', '{"made_by": {"seed": 0}}', "\x80"])
 def test_damaged_rows_are_measured_anew(tmp_path, content):
     unfinished.keep(tmp_path, {"seed": 0}, {"a case": {"one": {"best_distance": 0.5}}})
@@ -168,6 +190,8 @@ def test_the_folder_is_named_after_the_generator():
         (["--batch", "0"], r"--batch must lie in \[1, "),
         (["--split", "train"], r"--split must be one of validation, test"),
         (["--against", "digit"], r"^--against digit: no such weights; .*blur"),
+        (["--generator", "blur"], r"^--generator blur: .* --against blur beside them"),
+        (["--generator", "digit"], r"^--generator digit: no such weights; [^:]*shipped ones \(cifar10, [^)]*\)$"),
         (["--against", "nowhere:make"], r"^--against nowhere:make: cannot import"),
         (["--features", "lpips"], r"--features lpips and --lpips FILE need one another"),
         (["--against", "digits"], r"--against digits: given twice"),

@@ -308,6 +308,22 @@ def test_a_resumed_training_names_the_weights_that_it_began_with_and_keeps_its_i
     assert json.loads((folder / "tiny.json").read_text())["before"]["steps"] == 7
 
 
+def test_a_resumed_training_keeps_its_weights_of_lpips(place, monkeypatch):
+    folder = place("a")
+    (folder / "vgg").write_bytes(b"some")
+    flags = [*TINY, "--steps", "8", "--features", "lpips", "--lpips", "vgg"]
+    monkeypatch.setattr("camnet.trainer.added", lambda *_: [])
+    with monkeypatch.context() as patch:
+        cut_after(patch, 0, signalled)
+        with pytest.raises(UsageError, match="stopped at step 4 of 8"):
+            train.main(flags)
+    (folder / "vgg").write_bytes(b"others")
+    with pytest.raises(UsageError, match=r"other LPIPS weights: put the former file back as vgg, or choose another"):
+        train.main(flags)
+    (folder / "vgg").write_bytes(b"some")
+    train.main(flags)
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(place):
     folder = place("a")
     (folder / "file").write_text("")
