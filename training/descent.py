@@ -105,7 +105,7 @@ class Descent:
             if moments["exp_avg"].shape != parameter.shape:
                 raise UsageError(
                     "the checkpoint's optimizer does not fit the network: an older version made it, whose parameters "
-                    "came in another order. Begin again, under another --out or with the version that made it"
+                    "came in another order. Begin again under another name, or go on with the version that made it"
                 )
         # Checkpoints are contiguous, but fused AdamW wants moments that lie like their parameters (channels_last).
         for parameter, moments in self.optimizer.state.items():

@@ -33,7 +33,7 @@ class RunFolder:
         self.provenance = provenance(getattr(config, "device", "auto"))
         if ranks.world > 1:
             self.provenance["ranks"] = ranks.world
-        self._lock = lock
+        self._lock, self._elsewhere = lock, _elsewhere(config)
         self._unsettled: Any = None  # settings that differ from the stored ones, until the run goes on with them
 
     @classmethod
@@ -82,6 +82,22 @@ class RunFolder:
         """
         if self._lock is not None:
             write_json(self.path / name, data)
+
+    def require_nothing_lost(self, has_saved: bool) -> None:
+        """Refuse to begin anew what came to something and has no checkpoint left to go on from.
+
+        Args:
+            has_saved: Whether its curves go on past its first checkpoint.
+
+        Raises:
+            UsageError: If it has ended, has saved, or has checkpoints of which none is whole.
+        """
+        if has_saved or (self.path / SUMMARY).exists() or any(self.checkpoints.glob("*")):
+            raise UsageError(
+                f"{self.path} holds a run, and no whole checkpoint to go on from: beginning anew would overwrite its "
+                f"curves and results. Put the checkpoints back, choose {self._elsewhere} for a new run, or delete the "
+                "folder"
+            )
 
     def accept(self) -> None:
         """Note that the run begins or goes on: in provenance.json, under `starts`, and settings that now differ.

@@ -14,9 +14,9 @@ from configs.errors import UsageError
 from training import checkpoint
 from training.checkpoint import Stateful
 from training.descent import Descent
-from training.folder import RunFolder
+from training.folder import ROWS, RunFolder
 from training.interrupt import Interrupt
-from training.logbook import History, Logbook
+from training.logbook import History, Logbook, rows
 from training.origin import Origin
 from training.ranks import Ranks
 from training.stopwatch import Stopwatch
@@ -78,6 +78,9 @@ class Run:
         saved = self._newest()
         if saved:
             self._resume(saved)
+        else:
+            logged = max((row["step"] for row in rows(folder.path / ROWS)), default=0)
+            folder.require_nothing_lost(logged > save_every)
         self._require_equal_replicas(self._state())
         folder.accept()
         self._logged = self._saved = self.step
@@ -120,8 +123,8 @@ class Run:
                 stopped = self.ranks.any(interrupt.requested)
             if self.step > self._logged:  # stopped between two points
                 self._log()
-        if self.step > self._saved:
-            self.save()
+            if self.step > self._saved:  # before the handlers go: a second SIGTERM must not cost what the first granted
+                self.save()
         if stopped and self.step < self._steps:
             raise UsageError(
                 f"stopped at step {self.step} of {self._steps}; all is saved in {self.folder.path}. "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 from configs.errors import UsageError
+from training import checkpoint
 from training import run as module
 from training.descent import Descent
+from training.folder import RunFolder
 from training.origin import Origin, Source
 from training.ranks import Ranks
 from training.run import MAX_SKIPPED, Run
@@ -33,7 +36,8 @@ class Sum:
 def start(path, parts=None, accept=lambda: None, **changes):
     """A run of 10 steps: a point every 3, a checkpoint every 4."""
     settings = {"steps": 10, "log_every": 3, "save_every": 4, "show": {"x": "x"}, "max_minutes": 0.0}
-    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints", accept=accept)
+    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints", accept=accept, _elsewhere="another --name")
+    folder.require_nothing_lost = lambda has_saved: RunFolder.require_nothing_lost(folder, has_saved)
     device = torch.device("cpu")
     return Run(folder, parts or {}, frozenset({"x", "time/a"}), device=device, **settings | changes)
 
@@ -165,23 +169,65 @@ def test_a_checkpoint_from_before_there_was_an_origin_goes_on_without(tmp_path):
     assert start(tmp_path, {"origin": made_of("a"), "part": Sum()}).step == 10
 
 
-@pytest.mark.parametrize("damaged", [1, 2])
-def test_a_damaged_newest_checkpoint_falls_back_to_an_older_one(tmp_path, capsys, damaged):
+def damage(path, count):
+    for step in saved(path)[-count:]:
+        file = path / "checkpoints" / f"step_{step:08d}.safetensors"
+        file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_an_older_one(tmp_path, capsys):
     part = Sum()
     go(start(tmp_path, {"part": part}), part)
-    for step in saved(tmp_path)[-damaged:]:
-        file = tmp_path / "checkpoints" / f"step_{step:08d}.safetensors"
-        file.write_bytes(file.read_bytes()[:-1])
+    damage(tmp_path, 1)
     fresh = Sum()
     run = start(tmp_path, {"part": fresh})
-    messages = [line for line in capsys.readouterr().err.splitlines() if "skipped the checkpoint" in line]
-    assert len(messages) == damaged
-    assert "step_00000010.safetensors, which is damaged" in messages[0]
-    begin = {1: 8, 2: 0}[damaged]
-    assert (run.step, fresh.value) == (begin, sum(range(begin)))
-    assert go(run, fresh) == list(range(begin, 10))
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if "skipped the checkpoint" in line]
+    assert "step_00000010.safetensors, which is damaged" in message
+    assert (run.step, fresh.value) == (8, sum(range(8)))
+    assert go(run, fresh) == [8, 9]
     assert fresh.value == sum(range(10))
     assert [row["step"] for row in rows(tmp_path)] == [3, 6, 9, 10]
+
+
+def removed(path):
+    shutil.rmtree(path / "checkpoints")
+
+
+@pytest.mark.parametrize("lose", [removed, lambda path: damage(path, 9)], ids=["removed", "damaged"])
+def test_a_run_without_a_checkpoint_to_go_on_from_is_not_overwritten(tmp_path, lose):
+    go(start(tmp_path))
+    before = rows(tmp_path)
+    lose(tmp_path)
+    with pytest.raises(UsageError, match=r"no whole checkpoint to go on from.* choose another --name .* or delete"):
+        start(tmp_path)
+    assert rows(tmp_path) == before
+
+
+def test_a_run_that_has_ended_is_not_overwritten(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UsageError, match="no whole checkpoint to go on from"):
+        start(tmp_path)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        go(start(tmp_path), at_step=lambda step: step == 3 and 1 / 0)
+    assert [row["step"] for row in rows(tmp_path)] == [3]
+    assert go(start(tmp_path)) == list(range(10))
+
+
+def test_a_signal_during_the_last_save_costs_nothing(tmp_path, monkeypatch):
+    part, save = Sum(), checkpoint.save
+
+    def signalled(folder, step, state):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(folder, step, state)
+
+    monkeypatch.setattr(checkpoint, "save", signalled)
+    with pytest.raises(UsageError, match="stopped at step 6 of 10; all is saved"):
+        go(start(tmp_path, {"part": part}), part, stop_in(5))
+    assert saved(tmp_path)[-1] == 6
 
 
 class Clock:
