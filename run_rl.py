@@ -96,7 +96,7 @@ def evaluate(config: RunConfig, run: Run, s: System) -> None:
 def policy_is_due(config: RunConfig, run: Run, s: System) -> bool:
     """Whether the policy has its turn in the step in hand."""
     schedule = config.schedule
-    within = schedule.warmup <= run.step and run.progress <= schedule.policy_until
+    within = schedule.warmup <= run.step and run.progress < schedule.policy_until
     return s.reward is not None and within and run.step % schedule.policy_every == 0
 
 

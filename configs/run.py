@@ -162,6 +162,17 @@ class RunConfig:
                 f"--algorithm {self.algorithm} needs a reward and brings its own critic: "
                 "choose a --reward and leave --reward.baseline out"
             )
+        plain, asked = PolicyConfig(), []
+        for name in ("entropy_weight", "ratio_range", "ratio_weight"):
+            if getattr(policy, name) != getattr(plain, name):
+                asked.append(f"--policy.{name.replace('_', '-')}")
+        if reward.scaling != RewardConfig().scaling:
+            asked.append("--reward.scaling")
+        if asked:
+            raise ValueError(
+                f"--algorithm {self.algorithm} has no entropy bonus, no guard of the mask ratio and a scaling of its "
+                f"own, so {', '.join(asked)} would change nothing: leave out what is set, or take --algorithm reinforce"
+            )
 
     @property
     def run_name(self) -> str:

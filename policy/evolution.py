@@ -42,7 +42,7 @@ class Evolution:
 
     Source: Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning" (arXiv
     1703.03864). Departures: rewards are scaled as for the other estimators, not ranked; both signs of a perturbation
-    see the same images and the same random numbers.
+    see the same images and draw their actions with the same random numbers.
 
     Args:
         policy: Images to distributions; any module.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
@@ -63,7 +63,7 @@ class StableAlgorithm:
             self.algorithm = A2C(**shared, normalize_advantage=True, use_rms_prop=False)
         else:
             self.algorithm = PPO(**shared, n_epochs=EPOCHS, batch_size=env.num_envs)
-        self.algorithm.set_logger(configure(None, []))
+        self.algorithm.set_logger(Logger(folder=None, output_formats=[]))  # `configure` would make a folder
 
     @property
     def network(self) -> PolicyNetwork:
@@ -80,12 +80,12 @@ class StableAlgorithm:
             share: Step size as a share of the learning rate.
 
         Returns:
-            The rewards (n; NaN where there were none) and the figures of the learner's turn by tag.
+            The rewards (n; NaN where there were none) and the figures of the learner's turn by tag, all on the device.
         """
         self.env.next_step = step
         self.algorithm.lr_schedule = lambda _: share * self.learning_rate
         self.algorithm._last_obs = None  # show the images of this step, also in a run that goes on
-        with seeded(self.seed, "algorithm", step), _numpy_seeded(step):
+        with seeded(self.seed, "algorithm", step), _numpy_seeded():
             self.algorithm.learn(
                 self.env.num_envs,
                 callback=lambda *_: self.env.paid,  # False ends it before the update
@@ -93,8 +93,9 @@ class StableAlgorithm:
                 reset_num_timesteps=False,
             )
         if not self.env.paid:
-            return torch.full((self.env.num_envs,), torch.nan), self.env.figures
-        return torch.as_tensor(self.algorithm.rollout_buffer.rewards).flatten(), self.env.figures
+            return torch.full((self.env.num_envs,), torch.nan, device=self.algorithm.device), self.env.figures
+        rewards = torch.as_tensor(self.algorithm.rollout_buffer.rewards, device=self.algorithm.device)
+        return rewards.flatten(), self.env.figures
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: policy, value network, optimizer."""
@@ -108,10 +109,10 @@ class StableAlgorithm:
 
 
 @contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global random numbers inside the scope: rollout buffers shuffle with them."""
+def _numpy_seeded() -> Iterator[None]:
+    """Seed numpy's global random numbers as torch's are, inside the scope: rollout buffers shuffle with them."""
     before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(torch.initial_seed() % 2**32)  # noqa: NPY002
     try:
         yield
     finally:

@@ -519,7 +519,11 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
     assert [step for step, rewarded in turns if rewarded] == [4, 6]
     turns.clear()
     run(tmp_path / "until", "--schedule.policy-until", "0.5", "--steps", "8")
-    assert [step for step, rewarded in turns if rewarded] == [1, 2, 3, 4]
+    assert [step for step, rewarded in turns if rewarded] == [
+        1,
+        2,
+        3,
+    ]  # of steps 0 to 3, a half, the first is for warming up
 
 
 def test_weights_are_perturbed_for_a_reward_alone(tmp_path, quick, monkeypatch):
