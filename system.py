@@ -31,7 +31,7 @@ from env.augment.expert import Expert
 from env.corruption import Action, corrupt
 from env.distribution import fixed_rates
 from env.engine import Engine
-from env.reference import Reference, corrupted_pairs, expert_pairs, labelled_images
+from env.reference import HELD_OUT, Reference, corrupted_pairs, expert_pairs, labelled_images
 from env.showing import Showing, untouched
 from env.single import CorruptionEnv
 from env.vector import CorruptionVectorEnv
@@ -185,16 +185,26 @@ class System:
             raise UsageError(
                 f"--schedule.batch {config.schedule.batch}: there are only {len(self.data.train)} training images"
             )
-        if config.reward.contrasts_held_out and len(self.data.validation) < 2:
-            raise UsageError(
-                f"--reward {config.reward.name} contrasts held-out images with one another, and there is only "
-                f"{len(self.data.validation)} for validation: take more images, other --data.classes, or "
-                "--reward.reference.kind labels"
-            )
+        if config.reward.compares_held_out:
+            self._check_held_out()
         require_fit(self.generator, self.generator_name, config.data, self.data.classes, self._factors())
         if config.policy.name == "latent" and not self.generator.proposable:
             raise UsageError(
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"
+            )
+
+    def _check_held_out(self) -> None:
+        """Refuse held-out images of which no two can be compared."""
+        reward, held_out = self.config.reward, self.data.validation.thinned(HELD_OUT)
+        if len(held_out) < 2:
+            raise UsageError(
+                f"--reward {reward.name} compares held-out images with one another, and there is only {len(held_out)} "
+                "for validation: take more images, or other --data.classes"
+            )
+        if reward.reference.kind == "labels" and len(held_out.labels.unique()) == len(held_out):
+            raise UsageError(
+                f"--reward.reference.kind labels: no two of the {len(held_out)} validation images are of one class, so "
+                "none has a neighbor to be near to; take more images, or fewer --data.classes"
             )
 
     def _factors(self) -> int:
@@ -297,7 +307,12 @@ def vector_environment(
         flags: As run_rl.py takes them.
         array: What actions, observations and rewards are.
         frozen_learner: Put the learner back after every step.
+
+    Raises:
+        UsageError: If there are fewer than 2 images per step, or the flags are not usable.
     """
+    if num_envs < 2:
+        raise UsageError(f"num_envs={num_envs}: the learner contrasts images with one another, so give at least 2")
     world = _world([*flags, "--schedule.batch", str(num_envs)])
     return CorruptionVectorEnv(world, array=array, frozen_learner=frozen_learner)
 

@@ -104,10 +104,9 @@ class RewardConfig:
         return ""
 
     @property
-    def contrasts_held_out(self) -> bool:
-        """Whether it is measured by a contrastive loss of held-out images, which takes at least two of them."""
-        measured = self.name == "val-loss" or (self.name == "loss-slope" and self.measured_on == "reference")
-        return measured and self.reference.kind != "labels"
+    def compares_held_out(self) -> bool:
+        """Whether it is measured by a loss that compares held-out images, which takes at least two of them."""
+        return self.name == "val-loss" or (self.name == "loss-slope" and self.measured_on == "reference")
 
     @property
     def shared(self) -> bool:

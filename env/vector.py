@@ -79,7 +79,8 @@ class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
             The next images, the rewards of those before, terminated (all True), truncated (all False), and infos:
             where the next images lie in the set ("index"), the images that the rewards belong to ("final_obs",
             "_final_obs": those that have one, all), and the figures of the learner's turn ("figures", by tag: 0-d
-            tensors, or floats in numpy mode).
+            tensors; in numpy mode once for each image, with "_" before the name for those that have one, all, as
+            Gymnasium's wrappers expect it).
 
         Raises:
             ResetNeeded: If nothing has been shown yet.
@@ -91,7 +92,7 @@ class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
         infos = self._info() | {
             "final_obs": final if self.array == "torch" else _one_by_one(final.cpu().numpy()),
             "_final_obs": self._given(over.clone()),
-            "figures": figures if self.array == "torch" else {tag: float(value) for tag, value in figures.items()},
+            "figures": figures if self.array == "torch" else self._of_each({t: float(v) for t, v in figures.items()}),
         }
         given = (self._given(part) for part in (self.pixels(), rewards, over, ~over))
         return (*given, infos)
@@ -127,7 +128,17 @@ class CorruptionVectorEnv(VectorEnv[Any, Any, Any]):
         return self._rows
 
     def _info(self) -> dict[str, Any]:
-        return {"index": self._given(self._shown().clone())}
+        index = self._given(self._shown().clone())
+        return {"index": index} if self.array == "torch" else {"index": index, "_index": self._all()}
+
+    def _of_each(self, figures: dict[str, float]) -> dict[str, np.ndarray]:
+        """Figures of the batch as those of each image, with masks of those that have one."""
+        values = {tag: np.full(self.num_envs, value) for tag, value in figures.items()}
+        return values | {f"_{tag}": self._all() for tag in figures}
+
+    def _all(self) -> np.ndarray:
+        """The mask of Gymnasium's infos: every image has one."""
+        return np.ones(self.num_envs, dtype=bool)
 
     def _given(self, part: Tensor) -> Any:
         """What the agent gets to see of it."""

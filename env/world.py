@@ -115,7 +115,8 @@ class World:
             rows = self.rows(step)
             action = self.prior(len(rows), random)
             views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)
-            self.engine.learn(views, rows, step, Turn(rewarded=False))
+            # The last one is paid for: a reward that compares with the past begins with one.
+            self.engine.learn(views, rows, step, Turn(rewarded=step == steps - 1))
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that a turn changes."""

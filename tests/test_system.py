@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gymnasium
@@ -138,13 +139,46 @@ def test_a_single_held_out_image_has_nothing_to_be_contrasted_with(monkeypatch):
     def system(*flags: str) -> System:
         return System(read(RunConfig, [*TINY, *flags], prog="", description=""), CPU)
 
-    for flags in ([], ["--reward", "val-loss"], ["--reward.reference.kind", "expert"]):
-        with pytest.raises(
-            UsageError, match=r"only 1 for validation: .*--data\.classes.*--reward\.reference\.kind labels"
-        ):
+    for flags in ([], ["--reward", "val-loss"], *(["--reward.reference.kind", kind] for kind in ("expert", "labels"))):
+        with pytest.raises(UsageError, match=r"only 1 for validation: .*--data\.classes$"):
             system(*flags)
     system("--reward", "adversarial")
-    system("--reward.reference.kind", "labels")
+
+
+def test_labels_of_held_out_images_that_all_differ_are_no_reference(monkeypatch):
+    config = read(RunConfig, [*TINY, "--reward.reference.kind", "labels"], prog="", description="")
+    monkeypatch.setattr("env.images.VALIDATION_IMAGES", 2)
+    with pytest.raises(UsageError, match=r"^--reward\.reference\.kind labels: no two of the 2 validation images"):
+        System(config, CPU)
+    monkeypatch.setattr("env.images.VALIDATION_IMAGES", 11)  # of ten classes
+    System(config, CPU)
+
+
+def test_a_single_image_a_step_is_refused():
+    with pytest.raises(UsageError, match=r"^num_envs=1: .* at least 2$"):
+        gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=1, flags=TINY)
+
+
+def test_a_frozen_learner_pays_for_the_literal_slope():
+    flags = [*TINY, "--reward.measured-on", "training", "--reward.credit", "batch"]
+    env = gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=16, flags=flags, frozen_learner=True)
+    env.reset()
+    *_, rewards = (env.step(env.action_space.sample())[1] for _ in range(2))
+    assert rewards.abs().min() > 1e-4
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_stable_baselines_leaves_rewards_on_the_device_and_no_folder(tmp_path, monkeypatch, algorithm):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stable = system("--algorithm", algorithm).stable
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(stable.algorithm, "device", torch.device("meta"))
+    for paid in (True, False):
+        monkeypatch.setattr(stable.env, "paid", paid)
+        monkeypatch.setattr(stable.algorithm, "learn", lambda *_, **__: None)
+        rewards, _ = stable.turn(0, 1.0)
+        assert rewards.shape == (16,)
+        assert rewards.device.type == "meta"
 
 
 def test_an_environment_without_a_reward_is_refused():

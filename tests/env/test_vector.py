@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from env.vector import CorruptionVectorEnv
@@ -71,7 +71,7 @@ def test_figures(world):
     env = CorruptionVectorEnv(world, array="numpy")
     env.reset()
     *_, infos = env.step(actions(env))
-    assert type(infos["figures"]["learner/loss"]) is float
+    assert infos["figures"]["learner/loss"].tolist() == [infos["figures"]["learner/loss"][0]] * 4
 
 
 def test_final_images_in_numpy_have_the_form_of_gymnasium_s_own(world):
@@ -159,6 +159,17 @@ def test_gymnasium_s_statistics_take_the_numpy_mode(world):
         _, rewards, *_, infos = env.step(actions(env).numpy())
         assert np.allclose(infos["episode"]["r"], rewards)  # under NEXT_STEP, every second would be nothing
         assert (infos["episode"]["l"] == 1).all()
+
+
+def test_gymnasium_s_infos_one_by_one_take_the_numpy_mode(world):
+    plain, env = (CorruptionVectorEnv(world, array="numpy") for _ in range(2))
+    plain.reset()
+    one_by_one = DictInfoToList(env)
+    assert [info["index"] for info in one_by_one.reset()[1]] == world.rows(0).tolist()
+    *_, expected = plain.step(actions(plain).numpy())
+    *_, infos = one_by_one.step(actions(env).numpy())
+    assert [info["index"] for info in infos] == expected["index"].tolist()
+    assert all(set(info["figures"]) == {"learner/loss"} for info in infos)
 
 
 def test_misuse(world):
