@@ -8,8 +8,9 @@ from configs.errors import UsageError
 from contrastive import losses
 from contrastive.spherical import Spherical
 
-LARGEST_EXPONENT = 80
-"""exp of more than 88 is no number in float32; the rest is room for sums."""
+LARGEST_EXPONENT = 30
+"""exp of more than 88 is no number in float32. The norm of a gradient sums squares, which have twice the exponent of
+the loss; the rest is room for 1 / temperature and the sums."""
 
 
 class Contrast(nn.Module):
@@ -20,7 +21,7 @@ class Contrast(nn.Module):
         images: How many images the training split has; only `spherical` needs to know, and only it has parameters.
 
     Raises:
-        UsageError: If RINCE's exponential would leave the range of float32.
+        UsageError: If RINCE's exponential, or its gradient's norm, would leave the range of float32.
     """
 
     def __init__(self, config: ContrastiveConfig, images: int) -> None:
