@@ -58,9 +58,9 @@ class DataConfig:
             raise ValueError("--data.download True: there is nothing to download for --data imagefolder")
         require_range("data.seed", self.seed, 0, 2**31)
 
-    def in_folder(self, root: Path) -> "DataConfig":
-        """The same images, their files in another folder; an empty path leaves it at the one that is set."""
-        return self if root == Path() else replace(self, root=root)
+    def in_folder(self, root: str) -> "DataConfig":
+        """The same images, their files in another folder; an empty text leaves it at the one that is set."""
+        return replace(self, root=Path(root)) if root else self
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name as JSON holds them: the folder as text."""

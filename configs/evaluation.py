@@ -8,6 +8,9 @@ from tyro.conf import arg
 
 from configs.checks import require_range
 
+GENERATOR = "GENERATOR"
+"""Stands for the generator's short name at the end of the folder's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
@@ -39,8 +42,9 @@ class EvaluationConfig:
     """Local safetensors file with LPIPS weights, for --features lpips; docs/camnet-distances.md says how to make it."""
     cases: tuple[str, ...] = ()
     """Cases by name, such as colorization or 'inpainting 50 %'. Empty: all that the generator is trained for."""
-    out: Path = Path()
-    """Folder for figures.json, table.md and sheet.png, which are overwritten. Empty: runs/evaluate-<generator>."""
+    out: Path = Path("runs", f"evaluate-{GENERATOR}")
+    """Folder for figures.json, table.md and sheet.png, which are overwritten. GENERATOR is the generator's short
+    name."""
     data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path("data")
     """Where the image files lie, as in camnet.train --data.root; set, size, classes and split are the card's."""
     download: Annotated[bool, arg(aliases=["--data.download"])] = False
@@ -52,8 +56,8 @@ class EvaluationConfig:
         """Name the folder after the generator where none is given, and check the bounds."""
         if not self.generator:
             raise ValueError("--generator needs the name of shipped weights or the path of a .safetensors file")
-        if self.out == Path():
-            object.__setattr__(self, "out", Path("runs") / f"evaluate-{stem(self.generator)}")
+        if self.out.name == f"evaluate-{GENERATOR}":
+            object.__setattr__(self, "out", self.out.with_name(f"evaluate-{stem(self.generator)}"))
         if ("lpips" in self.features) != (self.lpips != Path()):
             raise ValueError("--features lpips and --lpips FILE need one another")
         require_range("images", self.images, 0, 1e9)

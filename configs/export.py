@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from configs.places import RUN
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
@@ -12,8 +14,8 @@ class ExportConfig:
 
     run: Positional[Path]
     """The run's folder, or its policy.safetensors with the card beside it."""
-    out: Path = Path()
-    """Folder for the files, made if missing. Empty: where the policy lies."""
+    out: Path = Path(RUN)
+    """Folder for the files, made if missing. RUN is the folder in which the policy lies."""
     program: bool = True
     """Write policy.pt2, a program that PyTorch runs (torch.export)."""
     onnx: bool = True

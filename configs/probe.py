@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from configs.checks import require_range
+from configs.places import RUN, in_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,8 @@ class ProbeConfig:
 
     run: Positional[Path]
     """The run's folder, such as runs/digits-loss-slope-seed0; its newest checkpoint is measured."""
-    out: Path = Path()
-    """Folder for figures.json, table.md and map.png, which are overwritten. Empty: evaluation in the run's folder."""
+    out: Path = Path(RUN, "evaluation")
+    """Folder for figures.json, table.md and map.png, which are overwritten. RUN is the run's folder."""
     split: Literal["validation", "test"] = "test"
     """What is asked about: validation for choosing between settings, test for figures that are reported."""
     train_images: int = 10000
@@ -33,15 +34,14 @@ class ProbeConfig:
     """tsne: near images stay near, and distances between groups mean nothing. pca: the two strongest directions."""
     seed: int = 0
     """Draws the pairs of alignment, and the map."""
-    data_root: Annotated[Path, arg(aliases=["--data.root"])] = Path()
-    """Where the image files lie, if not where the run found them."""
+    data_root: Annotated[str, arg(aliases=["--data.root"])] = ""
+    """Where the image files lie. Empty: where the run found them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to measure; auto takes the GPU where there is one."""
 
     def __post_init__(self) -> None:
         """Put the folder into the run's where no other place is given, and check the bounds."""
-        if self.out == Path():
-            object.__setattr__(self, "out", self.run / "evaluation")
+        object.__setattr__(self, "out", in_run(self.out, self.run))
         require_range("train-images", self.train_images, 0, 1e9)
         require_range("test-images", self.test_images, 0, 1e9)
         require_range("k", self.k, 1, 1e6)

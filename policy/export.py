@@ -18,6 +18,7 @@ from torch import Tensor
 
 from configs.errors import UsageError, as_program
 from configs.export import ExportConfig
+from configs.places import in_run
 from configs.policy import PolicyConfig
 from configs.reading import read
 from policy import portable
@@ -224,7 +225,7 @@ def main(argv: list[str]) -> None:
     config = read(ExportConfig, argv, prog="python -m policy.export", description=str(ExportConfig.__doc__))
     network = load(config.run)
     weights_path, card_path = _pair(config.run)
-    out = weights_path.parent if config.out == Path() else config.out
+    out = in_run(config.out, weights_path.parent)
     about = _parse_card(card_path).get("about", {})
     files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
     write(out, files, CARD, _card(network, about), {PROGRAM, ONNX})

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -178,6 +179,7 @@ def test_damaged_rows_are_measured_anew(tmp_path, content):
 
 def test_the_folder_is_named_after_the_generator():
     assert str(EvaluationConfig().out) == "runs/evaluate-digits"
+    assert str(EvaluationConfig(out=Path(".")).out) == "."
     assert str(EvaluationConfig(generator="made/v1.2.safetensors").out) == "runs/evaluate-v1.2"
 
 

@@ -10,8 +10,9 @@ from configs.typed import typed
 
 def test_images_may_lie_in_another_folder():
     data = DataConfig(name="cifar10", classes=("cat", "dog"), seed=3)
-    assert asdict(data.in_folder(Path("x"))) == asdict(data) | {"root": Path("x")}
-    assert data.in_folder(Path()) is data
+    assert asdict(data.in_folder("x")) == asdict(data) | {"root": Path("x")}
+    assert data.in_folder(".").root == Path(".")
+    assert data.in_folder("") is data
 
 
 def test_json_holds_all_of_it():

@@ -201,5 +201,6 @@ def test_another_place_of_the_images_can_be_given(run, tmp_path):
 def test_settings_have_bounds_and_a_default_place():
     config = read(ShowConfig, ["runs/x"], prog="", description="")
     assert config.out == Path("runs/x/policy.png")
+    assert read(ShowConfig, ["runs/x", "--out", "."], prog="", description="").out == Path(".")
     with pytest.raises(UsageError, match="--images must lie in"):
         read(ShowConfig, ["runs/x", "--images", "-1"], prog="", description="")

@@ -1,0 +1,12 @@
+"""Where results go unless a flag says otherwise: in the folder of the run that they are about."""
+
+from pathlib import Path
+
+RUN = "RUN"
+"""The first part of a path that begins in a run's folder. (An empty path as the default would be `.`, which is a
+place as well.)"""
+
+
+def in_run(place: Path, run: Path) -> Path:
+    """A path with a run's folder in place of `RUN` at its beginning; other paths stay."""
+    return run.joinpath(*place.parts[1:]) if place.parts[:1] == (RUN,) else place
