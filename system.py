@@ -17,7 +17,7 @@ from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
 from contrastive.accuracies import knn_top1
-from contrastive.backbones import takes_one_size
+from contrastive.backbones import feature_length, takes_one_size
 from contrastive.chance import chance
 from contrastive.contrast import Contrast
 from contrastive.encoder import Learner
@@ -193,6 +193,23 @@ class System:
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"
             )
 
+    def _check_scoring_scale(self) -> None:
+        """Refuse to let an encoder judge images so small that it does not take them."""
+        scale, name, encoder = self.config.views.scoring_scale, self.config.contrastive.encoder, self.learner.encoder
+        if takes_one_size(encoder):
+            raise UsageError(
+                f"--views.scoring-scale {scale}: the encoder {name} takes only images of one size. Leave it at 1"
+            )
+        try:
+            length = feature_length(encoder, name, self.config.data.size // scale)
+        except UsageError as error:
+            raise UsageError(f"--views.scoring-scale {scale}: {error}, or leave it at 1") from error
+        if length != self.learner.feature_length:
+            raise UsageError(
+                f"--views.scoring-scale {scale}: the encoder {name} makes {length} features of such an image, and "
+                f"{self.learner.feature_length} of a whole one. Leave it at 1"
+            )
+
     def _check_held_out(self) -> None:
         """Refuse held-out images of which no two can be compared."""
         reward, held_out = self.config.reward, self.data.validation.thinned(HELD_OUT)
@@ -241,11 +258,8 @@ class System:
     def _showing(self) -> Showing:
         """From degraded images to what the learner sees."""
         config, strength = self.config, self.config.augment_strength
-        if config.views.chooses and config.views.scoring_scale > 1 and takes_one_size(self.learner.encoder):
-            raise UsageError(
-                f"--views.scoring-scale {config.views.scoring_scale}: the encoder {config.contrastive.encoder} takes "
-                "only images of one size. Leave it at 1"
-            )
+        if config.views.chooses and config.views.scoring_scale > 1:
+            self._check_scoring_scale()
         # --policy none has --reward none, which environments refuse: no other actions than its own ever come.
         restore = untouched if config.policy.name == "none" else self.generator.views
         return Showing(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -92,6 +93,7 @@ def grid(rows: Mapping[str, Float[Tensor, "n 3 h w"]]) -> Float[Tensor, "3 H W"]
     return make_grid(torch.cat(images), nrow=len(images[0]), padding=_padding(images[0]), pad_value=1.0)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names of weights may hold dollar signs
 def draw(blocks: Sequence[Block], columns: int, path: Path) -> None:
     """Draw blocks, row by row, into a PNG.
 

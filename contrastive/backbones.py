@@ -65,7 +65,8 @@ def feature_length(network: nn.Module, name: str, image_size: int) -> int:
     """
     try:
         with torch.no_grad():
-            h = network.eval()(torch.zeros(1, 3, image_size, image_size))
+            where = next(network.parameters()).device
+            h = network.eval()(torch.zeros(1, 3, image_size, image_size, device=where))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _unfit(name, image_size, error) from error
     network.train()

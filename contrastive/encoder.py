@@ -48,7 +48,8 @@ class Learner(nn.Module):
         """Map images in [0, 1] to the unit vectors that the contrastive loss compares.
 
         With `chunk`, a training batch goes through in ceil(m / (2 chunk)) parts (`gradcache`), with gradients or
-        without: at most 2 chunk rows each, which are `chunk` images where there are two views of an image.
+        without: at most 2 chunk rows each (3 where chunk is 1 and m odd: BatchNorm needs two), which are `chunk` images
+        where there are two views of an image.
 
         Args:
             x: k views of n images, m = k n rows, view by view. Of `image_size` or, to judge views cheaply, a half or a
@@ -60,7 +61,8 @@ class Learner(nn.Module):
         chunk = self.config.chunk
         if self.training and 0 < 2 * chunk < len(x):
             network = nn.Sequential(self.encoder, self.projector)
-            return F.normalize(embed_in_chunks(network, self._prepared(x), -(-len(x) // (2 * chunk))), dim=-1)
+            parts = min(-(-len(x) // (2 * chunk)), len(x) // 2)
+            return F.normalize(embed_in_chunks(network, self._prepared(x), parts), dim=-1)
         return F.normalize(self.projector(self.features(x)), dim=-1)
 
     def features(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:

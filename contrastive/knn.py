@@ -7,6 +7,8 @@ from torch import Tensor
 
 QUERIES_AT_ONCE = 1024
 """Bounds the memory: similarities to the whole bank are held for this many images."""
+COMPARED_AT_ONCE = 2**25
+"""Likewise: so many voters' classes are compared with one another at once."""
 
 
 def knn_classes(
@@ -59,5 +61,7 @@ def _vote(
     weight = (nearest / temperature).softmax(dim=1)
     # Votes are counted for each voter's class rather than for each class: the number of classes stays
     # unasked, for reading it off the labels would wait for the device.
-    votes = ((voters[:, :, None] == voters[:, None, :]) * weight[:, None, :]).sum(dim=2)
+    votes, at_once = torch.zeros_like(weight), max(1, COMPARED_AT_ONCE // voters.numel())
+    for some, its_weight in zip(voters.split(at_once, dim=1), weight.split(at_once, dim=1), strict=True):
+        votes += ((voters[:, :, None] == some[:, None, :]) * its_weight[:, None, :]).sum(dim=2)
     return voters.gather(1, votes.argmax(dim=1, keepdim=True)).squeeze(1)

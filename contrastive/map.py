@@ -91,6 +91,7 @@ def crowded(positions: Float[Tensor, "n 2"]) -> Float[Tensor, " 2"]:
     return positions[to_crowd.argmin()]
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names of classes may hold dollar signs
 def draw(drawn: Map, path: Path) -> None:
     """Draw a map into a PNG.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -89,6 +90,7 @@ class Portrait:
         return Normalize(low.item() - margin, high.item() + margin)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names of classes may hold dollar signs
 def draw(portrait: Portrait, path: Path) -> None:
     """Draw a portrait into a PNG.
 

@@ -154,6 +154,15 @@ def test_labels_of_held_out_images_that_all_differ_are_no_reference(monkeypatch)
     System(config, CPU)
 
 
+def test_an_encoder_that_cannot_judge_smaller_images_is_refused_at_the_start(monkeypatch):
+    flags = ["--views", "most-different", "--views.scoring-scale", "2"]
+    with pytest.raises(UsageError, match=r"^--views\.scoring-scale 2: .*googlenet cannot take images of 8 x 8 .*at 1$"):
+        system(*flags, "--contrastive.encoder", "googlenet")
+    monkeypatch.setattr("system.takes_one_size", lambda encoder: True)
+    with pytest.raises(UsageError, match=r"^--views\.scoring-scale 2: .*small takes only images of one size\..* at 1$"):
+        system(*flags)
+
+
 def test_a_single_image_a_step_is_refused():
     with pytest.raises(UsageError, match=r"^num_envs=1: .* at least 2$"):
         gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=1, flags=TINY)

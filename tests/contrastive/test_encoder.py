@@ -126,6 +126,11 @@ def test_an_encoder_that_cannot_take_the_images_is_refused_at_once():
         Learner(ContrastiveConfig(encoder="alexnet"), 32)
 
 
+def test_every_chunk_has_the_two_rows_that_batchnorm_needs():
+    learner = Learner(ContrastiveConfig(encoder="resnet18", chunk=1), 16)
+    assert learner(images(9)).isfinite().all()
+
+
 @pytest.mark.parametrize(("rows", "sizes"), [(16, [16]), (17, [9, 8]), (40, [14, 13, 13])])
 def test_chunks_hold_two_rows_for_each_image(rows, sizes):
     learner = Learner(ContrastiveConfig(width=8, chunk=8), 16)

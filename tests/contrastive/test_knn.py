@@ -28,6 +28,7 @@ def classes(x):
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.1), (20, 5.0), (500, 0.5)])
 def test_classes_equal_a_naive_loop(monkeypatch, k, temperature):
     monkeypatch.setattr(knn, "QUERIES_AT_ONCE", 16)  # several chunks
+    monkeypatch.setattr(knn, "COMPARED_AT_ONCE", 16 * k * 7)
     generator = torch.Generator().manual_seed(k)
     bank, queries = torch.randn(60, 4, generator=generator), torch.randn(50, 4, generator=generator)
     bank_labels = classes(bank)

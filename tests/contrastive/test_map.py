@@ -1,5 +1,7 @@
 """The map shows what is near, and the picture grows names only while there is room."""
 
+from dataclasses import replace
+
 import matplotlib.image
 import pytest
 import torch
@@ -73,6 +75,11 @@ def test_a_class_without_images_is_drawn(tmp_path):
         tmp_path / "a.png",
     )
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_names_may_hold_dollar_signs(tmp_path):
+    draw(replace(drawn(2), classes=["$5 {bills$", "b"], title="$a_{$"), tmp_path / "map.png")
+    assert (tmp_path / "map.png").exists()
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path):
