@@ -70,7 +70,7 @@ class RunConfig:
     plain fill in place of a generator, as a control. package.module:factory: your own (docs/bring-your-own.md)."""
     amp: bool = False
     """Run a CAMNet in bfloat16: faster on a GPU, and on a CPU that knows it (docs/camnet.md has how exact it stays).
-    The learner stays in float32: the reward is a small difference of its losses."""
+    The learner stays in float32 (its convolutions on a GPU in TF32): the reward is a small difference of its losses."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where everything lives; auto takes the GPU where there is one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -119,6 +119,12 @@ class RunConfig:
     def cautions(self) -> list[str]:
         """What to know before such a run begins, sentence by sentence."""
         said = [self.reward.caution] if self.reward.caution else []
+        unheard = self._unheard()
+        if unheard:
+            said.append(
+                f"--algorithm {self.algorithm} has no entropy bonus, no guard of the mask ratio, and a scaling of its "
+                f"own: {', '.join(unheard)} changes nothing"
+            )
         off = AugmentConfig(strength=self.augment.strength)
         asked = [field.name for field in fields(off) if getattr(self.augment, field.name) != getattr(off, field.name)]
         if asked and self.augment_strength == 0 and self.reward.reference.kind != "expert":
@@ -127,6 +133,16 @@ class RunConfig:
                 "augmented"
             )
         return said
+
+    def _unheard(self) -> list[str]:
+        """Flags that are set and that Stable-Baselines3's algorithms do not hear."""
+        if self.algorithm == "reinforce":
+            return []
+        policy, plain = self.policy, PolicyConfig()
+        names = ("entropy_weight", "ratio_range", "ratio_weight")
+        found = [name.replace("_", "-") for name in names if getattr(policy, name) != getattr(plain, name)]
+        scaling = ["--reward.scaling"] if self.reward.scaling != RewardConfig().scaling else []
+        return [f"--policy.{name}" for name in found] + scaling
 
     def _require_estimable(self) -> None:
         """Refuse what the estimators that compare two corruptions of an image cannot work with."""
@@ -161,17 +177,6 @@ class RunConfig:
             raise ValueError(
                 f"--algorithm {self.algorithm} needs a reward and brings its own critic: "
                 "choose a --reward and leave --reward.baseline out"
-            )
-        plain, asked = PolicyConfig(), []
-        for name in ("entropy_weight", "ratio_range", "ratio_weight"):
-            if getattr(policy, name) != getattr(plain, name):
-                asked.append(f"--policy.{name.replace('_', '-')}")
-        if reward.scaling != RewardConfig().scaling:
-            asked.append("--reward.scaling")
-        if asked:
-            raise ValueError(
-                f"--algorithm {self.algorithm} has no entropy bonus, no guard of the mask ratio and a scaling of its "
-                f"own, so {', '.join(asked)} would change nothing: leave out what is set, or take --algorithm reinforce"
             )
 
     @property

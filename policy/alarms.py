@@ -77,7 +77,8 @@ def everything_hidden(means: Means, config: RunConfig) -> str | None:
         return None
     return (
         f"the policy hides nearly everything (mask ratio {mask:.3f}): what the two views of an image have in common is "
-        f"chance. {_guard(config, 'lower the upper end').capitalize()}, or raise --policy.ratio-weight"
+        f"chance. {_guard(config, 'lower the upper end').capitalize()}"
+        + (", or raise --policy.ratio-weight" if config.algorithm == "reinforce" else "")
     )
 
 

@@ -109,8 +109,6 @@ def test_the_shell_sees_one_line_and_a_status(tmp_path):
         (["--algorithm", "ppo", "--reward.credit", "batch"], ["--algorithm ppo", "centers rewards"]),
         (["--algorithm", "a2c", "--policy", "autodropout"], ["--algorithm a2c", "--policy learned"]),
         (["--algorithm", "ppo", "--reward.baseline", "ema"], ["--algorithm ppo", "critic"]),
-        (["--algorithm", "ppo", "--policy.ratio-range", "0.3", "0.3"], ["--policy.ratio-range would change nothing"]),
-        (["--algorithm", "a2c", "--reward.scaling", "none"], ["--algorithm a2c", "--reward.scaling would change"]),
         (["--config"], ["--config"]),
         (["--config", "/nowhere.yaml"], ["/nowhere.yaml", "No such file"]),
         (["--schedule.batch", "5000"], ["--schedule.batch 5000", "training images"]),

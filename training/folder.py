@@ -16,6 +16,8 @@ from training.ranks import Ranks
 LOCK = "run.lock"
 SETTINGS, CHECKPOINTS = "config.yaml", "checkpoints"
 ORIGIN, SUMMARY, ROWS = "provenance.json", "summary.json", "metrics.jsonl"
+SAVED = "saved"
+"""In provenance.json: whether the run has saved a checkpoint."""
 
 
 class RunFolder:
@@ -33,7 +35,7 @@ class RunFolder:
         self.provenance = provenance(getattr(config, "device", "auto"))
         if ranks.world > 1:
             self.provenance["ranks"] = ranks.world
-        self._lock, self._elsewhere = lock, _elsewhere(config)
+        self._lock, self._elsewhere, self._is_noted = lock, _elsewhere(config), False
         self._unsettled: Any = None  # settings that differ from the stored ones, until the run goes on with them
 
     @classmethod
@@ -83,16 +85,13 @@ class RunFolder:
         if self._lock is not None:
             write_json(self.path / name, data)
 
-    def require_nothing_lost(self, has_saved: bool) -> None:
+    def require_nothing_lost(self) -> None:
         """Refuse to begin anew what came to something and has no checkpoint left to go on from.
 
-        Args:
-            has_saved: Whether its curves go on past its first checkpoint.
-
         Raises:
-            UsageError: If it has ended, has saved, or has checkpoints of which none is whole.
+            UsageError: If it has ended, has saved (`note_saved`), or has checkpoints of which none is whole.
         """
-        if has_saved or (self.path / SUMMARY).exists() or any(self.checkpoints.glob("*")):
+        if self._origin().get(SAVED) or (self.path / SUMMARY).exists() or self._has_checkpoints():
             raise UsageError(
                 f"{self.path} holds a run, and no whole checkpoint to go on from: beginning anew would overwrite its "
                 f"curves and results. Put the checkpoints back, choose {self._elsewhere} for a new run, or delete the "
@@ -108,6 +107,16 @@ class RunFolder:
         if self._lock is not None:
             self._store()
             self._record_start()
+
+    def note_saved(self) -> None:
+        """Note, once, that the run has saved a checkpoint: what is left of it without is not to be overwritten.
+
+        Raises:
+            UsageError: If the file system refuses.
+        """
+        if self._lock is not None and not self._is_noted:
+            self.write_json(ORIGIN, self._origin() | {SAVED: True})
+            self._is_noted = True
 
     def close(self) -> None:
         """Give up the lock."""
@@ -146,14 +155,25 @@ class RunFolder:
         """Whether the run has come to anything; a start that failed before binds nobody to its settings."""
         rows = self.path / ROWS  # the curves outlive checkpoints that were removed for their size
         logged = rows.exists() and rows.stat().st_size > 0
-        return any(self.checkpoints.glob("*")) or (self.path / SUMMARY).exists() or logged
+        return self._has_checkpoints() or (self.path / SUMMARY).exists() or logged
+
+    def _has_checkpoints(self) -> bool:
+        """Whole or not; what a kill left of the writing of one does not count."""
+        return any(not path.name.endswith(TEMPORARY) for path in self.checkpoints.glob("step_*"))
 
     def _record_start(self) -> None:
+        origin = self._origin()
+        starts = origin.get("starts")
+        before = starts if isinstance(starts, list) else []
+        self.write_json(ORIGIN, origin | {"starts": [*before, self.provenance]})
+
+    def _origin(self) -> dict[str, Any]:
+        """What provenance.json says; nothing where it is lost: no reason to refuse a run that can go on."""
         try:
-            starts = json.loads((self.path / ORIGIN).read_text(encoding="utf-8"))["starts"]
-        except (OSError, ValueError, LookupError, TypeError):
-            starts = []  # Lost history is no reason to refuse a run that can go on.
-        self.write_json(ORIGIN, {"starts": [*starts, self.provenance]})
+            found = json.loads((self.path / ORIGIN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def _refuse_foreign(path: Path, config: Any) -> None:

@@ -14,9 +14,9 @@ from configs.errors import UsageError
 from training import checkpoint
 from training.checkpoint import Stateful
 from training.descent import Descent
-from training.folder import ROWS, RunFolder
+from training.folder import RunFolder
 from training.interrupt import Interrupt
-from training.logbook import History, Logbook, rows
+from training.logbook import History, Logbook
 from training.origin import Origin
 from training.ranks import Ranks
 from training.stopwatch import Stopwatch
@@ -79,8 +79,7 @@ class Run:
         if saved:
             self._resume(saved)
         else:
-            logged = max((row["step"] for row in rows(folder.path / ROWS)), default=0)
-            folder.require_nothing_lost(logged > save_every)
+            folder.require_nothing_lost()
         self._require_equal_replicas(self._state())
         folder.accept()
         self._logged = self._saved = self.step
@@ -125,6 +124,7 @@ class Run:
                 self._log()
             if self.step > self._saved:  # before the handlers go: a second SIGTERM must not cost what the first granted
                 self.save()
+                stopped = self.ranks.any(interrupt.requested)
         if stopped and self.step < self._steps:
             raise UsageError(
                 f"stopped at step {self.step} of {self._steps}; all is saved in {self.folder.path}. "
@@ -149,6 +149,7 @@ class Run:
         self._require_equal_replicas(state)
         if self.ranks.first:
             checkpoint.save(self.folder.checkpoints, self.step, {"parts": state, "seconds": self.seconds})
+            self.folder.note_saved()
         self._saved, self._saved_at = self.step, self.seconds
 
     def _state(self) -> dict[str, Any]:

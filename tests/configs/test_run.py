@@ -76,9 +76,16 @@ def test_what_can_be_meant_is_not(flags):
     [
         (["--augment.crop", "edge"], ["--augment.crop changes nothing"]),
         (["--data", "cifar10", "--augment.strength", "0", "--augment.rotation", "5"], ["--augment.rotation changes"]),
+        (["--algorithm", "ppo", "--policy.ratio-range", "0.3", "0.3", "--reward.scaling", "none"], ["--algorithm ppo"]),
         (["--reward", "cooperative", "--augment.blur", "0.5"], ["--reward cooperative", "--augment.blur changes"]),
     ],
 )
 def test_what_changes_nothing_is_said_and_runs(flags, said):
     cautions = parse(*flags).cautions
     assert [caution.startswith(words) for caution, words in zip(cautions, said, strict=True)] == [True] * len(said)
+
+
+def test_what_stable_baselines_does_not_hear_is_named():
+    (caution,) = parse("--algorithm", "a2c", "--policy.ratio-weight", "3", "--reward.scaling", "none").cautions
+    assert caution.endswith("of its own: --policy.ratio-weight, --reward.scaling changes nothing")
+    assert not parse("--algorithm", "a2c").cautions

@@ -241,6 +241,7 @@ def test_stable_baselines_has_no_guard_and_no_entropy_weight():
     config = RunConfig(algorithm="a2c")
     (hidden,) = alarms(WELL | {"policy/mask_ratio": 0.99}, config).values()
     assert "se --algorithm reinforce" in hidden
+    assert "ratio-weight" not in hidden
     (bored,) = alarms(WELL | {"policy/entropy": 0.96}, config).values()
     assert "entropy-weight" not in bored
     assert "Lower --policy.learning-rate" in bored

@@ -1,5 +1,6 @@
 """A run logs, saves and stops when it should, and goes on where it was."""
 
+import io
 import json
 import os
 import shutil
@@ -33,11 +34,15 @@ class Sum:
         self.value = state["value"]
 
 
-def start(path, parts=None, accept=lambda: None, **changes):
+def start(path, parts=None, accept=None, **changes):
     """A run of 10 steps: a point every 3, a checkpoint every 4."""
     settings = {"steps": 10, "log_every": 3, "save_every": 4, "show": {"x": "x"}, "max_minutes": 0.0}
-    folder = SimpleNamespace(path=path, checkpoints=path / "checkpoints", accept=accept, _elsewhere="another --name")
-    folder.require_nothing_lost = lambda has_saved: RunFolder.require_nothing_lost(folder, has_saved)
+    path.mkdir(exist_ok=True)
+    ranks = changes.get("ranks", Ranks.single())
+    lock = io.StringIO() if ranks.first else None
+    folder = RunFolder(path, lock, SimpleNamespace(name="", device="cpu"), ranks)
+    if accept:
+        folder.accept = accept
     device = torch.device("cpu")
     return Run(folder, parts or {}, frozenset({"x", "time/a"}), device=device, **settings | changes)
 
@@ -198,7 +203,7 @@ def test_a_run_without_a_checkpoint_to_go_on_from_is_not_overwritten(tmp_path, l
     go(start(tmp_path))
     before = rows(tmp_path)
     lose(tmp_path)
-    with pytest.raises(UsageError, match=r"no whole checkpoint to go on from.* choose another --name .* or delete"):
+    with pytest.raises(UsageError, match=r"no whole checkpoint to go on from.* choose --name OTHER .* or delete"):
         start(tmp_path)
     assert rows(tmp_path) == before
 
@@ -213,7 +218,25 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tmp_path):
     with pytest.raises(ZeroDivisionError):
         go(start(tmp_path), at_step=lambda step: step == 3 and 1 / 0)
     assert [row["step"] for row in rows(tmp_path)] == [3]
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".step_00000004.safetensors.17.partial").touch()  # killed while it was written
     assert go(start(tmp_path)) == list(range(10))
+
+
+def test_a_run_that_was_stopped_before_its_first_interval_is_not_overwritten(tmp_path):
+    with pytest.raises(UsageError, match="stopped at step 2 of 10"):
+        go(start(tmp_path), at_step=stop_in(1))
+    removed(tmp_path)
+    with pytest.raises(UsageError, match="no whole checkpoint to go on from"):
+        start(tmp_path)
+
+
+def test_a_signal_during_the_last_save_ends_a_run_whose_time_is_over(tmp_path, monkeypatch):
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: os.kill(os.getpid(), signal.SIGTERM) or save(*given))
+    with pytest.raises(UsageError, match="stopped at step 1 of 10"):
+        go(start(tmp_path, max_minutes=1e-9))
+    assert saved(tmp_path) == [1]
 
 
 def test_a_signal_during_the_last_save_costs_nothing(tmp_path, monkeypatch):
