@@ -108,15 +108,19 @@ class World:
             raise ValueError("this world pays nothing: build it with a reward")
         return r[0], figures
 
-    def warm_up(self, steps: int) -> None:
-        """Let the learner take turns on prior corruptions: without a past, its optimizer makes wild rewards."""
+    def warm_up(self, steps: int, pays_last: bool = False) -> None:
+        """Let the learner take turns on prior corruptions: without a past, its optimizer makes wild rewards.
+
+        Args:
+            steps: How many.
+            pays_last: Whether the last is paid for, so that a reward which compares with the past has one.
+        """
         for step in range(steps):
             random = generator_at(self.seed, step, "warm-up", self.device)
             rows = self.rows(step)
             action = self.prior(len(rows), random)
             views = self.show(self.decorrupt(self.images.images(rows), [action], random), rows, random)
-            # The last one is paid for: a reward that compares with the past begins with one.
-            self.engine.learn(views, rows, step, Turn(rewarded=step == steps - 1))
+            self.engine.learn(views, rows, step, Turn(rewarded=pays_last and step == steps - 1))
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that a turn changes."""

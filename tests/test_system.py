@@ -158,6 +158,12 @@ def test_an_encoder_that_cannot_judge_smaller_images_is_refused_at_the_start(mon
     flags = ["--views", "most-different", "--views.scoring-scale", "2"]
     with pytest.raises(UsageError, match=r"^--views\.scoring-scale 2: .*googlenet cannot take images of 8 x 8 .*at 1$"):
         system(*flags, "--contrastive.encoder", "googlenet")
+    with monkeypatch.context() as patch:
+        patch.setattr("system.feature_length", lambda encoder, name, size: size)
+        with pytest.raises(
+            UsageError, match=r"the encoder small makes 8 features .*, and \d+ of a whole one\..* at 1$"
+        ):
+            system(*flags)
     monkeypatch.setattr("system.takes_one_size", lambda encoder: True)
     with pytest.raises(UsageError, match=r"^--views\.scoring-scale 2: .*small takes only images of one size\..* at 1$"):
         system(*flags)
@@ -168,10 +174,12 @@ def test_a_single_image_a_step_is_refused():
         gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=1, flags=TINY)
 
 
-def test_a_frozen_learner_pays_for_the_literal_slope():
-    flags = [*TINY, "--reward.measured-on", "training", "--reward.credit", "batch"]
+@pytest.mark.parametrize("warmup", ["0", "2"])
+def test_a_frozen_learner_pays_for_the_literal_slope(warmup):
+    flags = [*TINY, "--reward.measured-on", "training", "--reward.credit", "batch", "--schedule.warmup", warmup]
     env = gymnasium.make_vec("env:CorruptionPolicy-v0", num_envs=16, flags=flags, frozen_learner=True)
     env.reset()
+    env.action_space.seed(0)
     *_, rewards = (env.step(env.action_space.sample())[1] for _ in range(2))
     assert rewards.abs().min() > 1e-4
 
