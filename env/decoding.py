@@ -23,7 +23,7 @@ def decode(path: Path, size: int) -> tuple[UInt8[np.ndarray, "3 h w"], bool]:
     with Image.open(path) as image:
         small = min(image.size) < size
         image.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction, still twice as large as needed
-        square = central_square(_rgb(ImageOps.exif_transpose(image)))
+        square = central_square(rgb(ImageOps.exif_transpose(image)))
     if square.width != size:
         square = square.resize((size, size), Image.Resampling.BILINEAR)  # Pillow antialiases whenever it shrinks
     return np.asarray(square).transpose(2, 0, 1), small
@@ -37,8 +37,12 @@ def central_square(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + short, top + short))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB."""
+def rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB.
+
+    Raises:
+        ValueError: If its pixels have no known range.
+    """
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):  # 16 bits, which older versions of Pillow hand out as 32; `convert` would clip them

@@ -29,6 +29,8 @@ from env.maps import map_of, read_maps, require_maps, without_maps
 from training.origin import digest
 
 PARTS = ("train", "validation", "test")
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""What folders of splits are called, in any case; classes are not."""
 UNSPLIT = (0.8, 0.85, 1.0)
 """Upper ends of the shares of training, validation and test where the folder is not split."""
 HELD_OUT = (0.9, 1.0, 1.0)
@@ -141,7 +143,7 @@ def found(config: DataConfig) -> tuple[tuple[str, ...], list[File]]:
     """
     sources = _sources(config.root)
     all_names = _subfolders(sources[0][0])
-    _require_classes(sources, all_names, config.root)
+    _require_classes(sources, all_names, config)
     names = tuple(all_names[position] for position in config.chosen(all_names))
     files: list[File] = []
     for folder, shares in sources:
@@ -248,15 +250,28 @@ def _sources(root: Path) -> list[tuple[Path, tuple[float, ...]]]:
     return [(root, UNSPLIT)]
 
 
-def _require_classes(sources: list[tuple[Path, tuple[float, ...]]], names: Sequence[str], root: Path) -> None:
-    first = sources[0][0]
+def _require_classes(sources: list[tuple[Path, tuple[float, ...]]], names: Sequence[str], config: DataConfig) -> None:
+    first, root = sources[0][0], config.root
     if not names:
         lying = sum(path.suffix.lower() in IMG_EXTENSIONS for path in first.iterdir())
         raise UsageError(
             f"--data.root {root}: {first} holds {lying} images and no folders. Put the images of each class into a "
             "folder of their own (one for all will do where classes are of no interest)"
         )
+    splits = [name for name in names if name.lower() in SPLITS]
+    if len(splits) > 1 and len(splits) == len(names):
+        raise UsageError(
+            f"--data.root {root}: {' and '.join(splits)} would be classes. For splits, name them train and test (or "
+            "val, or all three); else give the folder of one of them, which is then split"
+        )
     for folder, _ in sources[1:]:
+        if not _subfolders(folder):
+            raise UsageError(
+                f"--data.root {root}: {folder} holds no folders. Put the images of each class into a folder of the "
+                f"same name as in {first}, or remove {folder}"
+            )
+        if config.classes:  # others than these are left out
+            continue
         if strange := [name for name in _subfolders(folder) if name not in names]:
             raise UsageError(f"--data.root {root}: {folder} holds the class {strange[0]}, which {first} does not")
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -12,6 +13,7 @@ from torchvision.transforms import v2
 from configs.augment import AugmentConfig
 from env.augment.blur import NARROWEST, WIDEST, kernel_size
 from env.augment.dial import Dial
+from env.decoding import rgb
 
 SIDES = ("top", "left", "bottom", "right")
 
@@ -73,6 +75,7 @@ def transform(config: AugmentConfig, strength: float, image_size: int) -> v2.Com
         A transform of one image (PIL, or a tensor; gray ones become RGB) to floats (3, s, s) in [0, 1].
     """
     steps: list[Any] = [
+        v2.Lambda(_in_colors),
         v2.ToImage(),
         v2.RGB(),
         v2.ToDtype(torch.float32, scale=True),
@@ -105,6 +108,11 @@ def _rotation(degrees: float, size: int) -> list[v2.Transform]:
         v2.RandomRotation(degrees, v2.InterpolationMode.BILINEAR),
         v2.CenterCrop(size),
     ]
+
+
+def _in_colors(image: Any) -> Any:
+    """A PIL image of any kind in RGB (numbers of a palette are no colors); a tensor as it is."""
+    return rgb(image) if isinstance(image, Image.Image) else image
 
 
 def _within(image: Tensor) -> Tensor:

@@ -151,6 +151,14 @@ def test_classes_are_chosen_and_numbered_anew(tmp_path):
         load(config(tmp_path, classes=("crow",)), CPU)
 
 
+def test_classes_that_are_not_asked_for_may_be_in_one_split_alone(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test", ("ant", "bee", "cow"))
+    splits = load(config(tmp_path, classes=("bee", "ant")), CPU)
+    assert splits.classes == ("bee", "ant")
+    assert len(splits.test) == 80
+
+
 def test_only_image_files_count_however_deep(tmp_path):
     picture(tmp_path / "ant" / "b" / "deep.JPEG")
     picture(tmp_path / "ant" / "a.png")
@@ -308,7 +316,12 @@ def test_images_without_maps_are_counted_before_any_is_read(tmp_path, monkeypatc
         (lambda root: (fill(root), (root / "cow").mkdir()), "cow holds no image .*--data.classes"),
         (lambda root: fill(root / "train"), "no test/ beside train/. Give .*train"),
         (lambda root: (fill(root / "train"), fill(root / "test", ("ant", "cow"))), "test holds the class cow, which"),
-        (lambda root: (fill(root / "train"), (root / "test").mkdir()), "none of the 80 images fell to test"),
+        (lambda root: (fill(root / "train"), (root / "test").mkdir()), "test holds no folders.* as in .*train"),
+        (
+            lambda root: (fill(root / "train"), fill(root / "valid")),
+            "train and valid would be classes.* train and test",
+        ),
+        (lambda root: (fill(root / "Train"), fill(root / "Test")), "Test and Train would be classes"),
         (lambda root: fill(root, n=1), "none of the 2 images fell to .*more images"),
     ],
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FakeData
 
@@ -74,6 +75,20 @@ def test_pictures_of_any_shape_and_gray_ones_are_taken():
             view = transform(config, 0.5, SIZE)(torch.randint(256, shape, dtype=torch.uint8))
             assert view.shape == (3, SIZE, SIZE)
             assert view.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "L", "LA", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_pil_images_of_every_kind_are_taken_in_color(mode, strength):
+    color = (200, 40, 40) if mode in ("P", "PA", "RGBA", "CMYK") else (90, 90, 90)
+    image = Image.new("RGB", (20, 20), color)
+    image = (
+        image.quantize(4) if mode == "P" else image.quantize(4).convert(mode) if mode == "PA" else image.convert(mode)
+    )
+    view = transform(AugmentConfig(crop="none", gray=0.0), strength, SIZE)(image)
+    assert view.shape == (3, SIZE, SIZE)
+    if strength == 0 and mode != "I;16":
+        torch.testing.assert_close(view[:, 3, 3], torch.tensor(color) / 255, atol=0.01, rtol=0)
 
 
 def test_strength_0_only_resizes():
