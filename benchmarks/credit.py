@@ -226,6 +226,9 @@ def main() -> None:
     flags = ["--seed", str(chosen.seed), "--device", "cpu"]
     s = System(read(RunConfig, flags, prog="credit", description=""), CPU)
     assert isinstance(s.reward, ImageSlope)
+    schedule = s.config.schedule
+    if not (max(chosen.points) >= schedule.warmup and 0 <= min(chosen.points) <= max(chosen.points) < schedule.steps):
+        parser.error(f"--points: from 0 to {schedule.steps - 1}, at least one from {schedule.warmup} on")
     s.engine.reward = probe = Probe(s.reward, s)
     figures: Figures = {}
     steps, milliseconds = [], []

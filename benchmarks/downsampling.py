@@ -10,6 +10,7 @@ augmentation is off, so that the views differ by corruption and codes alone.
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def flags(kind: str) -> list[str]:
     return [*fixed, "--policy.downsample", *downsample, "--augment.strength", "0"]
 
 
-def to_the_eye(kind: str, name: str) -> float:
+def to_the_eye(kind: str, name: str, further: Sequence[str]) -> float:
     """Structural similarity of the two views of an image, mean over validation images."""
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
@@ -52,7 +53,7 @@ def to_the_eye(kind: str, name: str) -> float:
     from training.seeding import generator_at
 
     cpu = torch.device("cpu")
-    s = System(read(RunConfig, [*SETS[name], *flags(kind)], prog="downsampling", description=""), cpu)
+    s = System(read(RunConfig, [*SETS[name], *flags(kind), *further], prog="downsampling", description=""), cpu)
     x, random = s.data.validation.spread(EYE), generator_at(0, 0, "eye", cpu)
     v1, v2 = s.generator.two_views(corrupt(x, s.policy(x).sample(random)), random)
     return torch.as_tensor(ssim(v1, v2, data_range=1.0)).item()
@@ -89,7 +90,7 @@ def main() -> None:
         for kind, runs in sorted(found.items(), key=lambda item: -mean(item[1], "knn_top1")):
             curves = [curve(FOLDER / name, kind, seed, "learner/positive_similarity") for seed in range(len(runs))]
             ends = {"start": statistics.mean(c[0] for c in curves), "end": statistics.mean(c[-1] for c in curves)}
-            alike[kind] = seen = {"eye": to_the_eye(kind, name), **ends}
+            alike[kind] = seen = {"eye": to_the_eye(kind, name, chosen.flags), **ends}
             knn, linear = (spread([run[key] for run in runs]) for key in ("knn_top1", "linear_top1"))
             print(
                 f"| {kind} | {seen['eye']:.2f} | {seen['start']:.2f} | {seen['end']:.2f} | {knn} | {linear} "

@@ -56,14 +56,15 @@ def main() -> None:
             start = time.perf_counter()
             with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
                 u = learner(x)
-            kept = sum(sizes.values()) - sum(p.numel() * p.element_size() for p in learner.parameters())
+            own = {p.data_ptr() for p in learner.parameters()}
+            kept = sum(size for place, size in sizes.items() if place not in own)
             u.sum().backward()
             if cuda:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         seconds[row] = statistics.median(times[1:])
         millions = sum(p.numel() for p in learner.parameters()) / 1e6
-        mebibytes = max(kept, 0) / 2**20
+        mebibytes = kept / 2**20
         print(
             f"| {row} | {millions:.1f} | {learner.feature_length} | {seconds[row]:.2f} | {mebibytes:.0f} |", flush=True
         )

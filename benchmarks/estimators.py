@@ -89,8 +89,8 @@ class Judge:
     def __init__(self, s: System) -> None:
         self.s, self.still, self.count = s, s.world.snapshot(), 0
 
-    def ask(self, of: Estimator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One batch: the loss, its rewards, its images and rows."""
+    def ask(self, of: Estimator, shared: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One batch: the loss, its rewards, its images and rows; `shared`: all are paid the mean of the rewards."""
         self.count += 1
         random = generator_at(1, self.count, "judged", CPU)
         rows = torch.randperm(len(self.s.data.train), generator=random)[: self.s.world.batch]
@@ -101,8 +101,8 @@ class Judge:
         r, _ = self.s.engine.learn(world.show(world.decorrupt(x, a, random), rows, random), rows, self.count, Turn())
         self.s.world.restore(self.still)
         assert r is not None
-        self.last = pi, a
-        return of.loss(pi, a, r, x, rows)[0], r, x, rows
+        paid = r.mean().expand_as(r) if shared else r
+        return of.loss(pi, a, paid, x, rows)[0], r, x, rows
 
 
 def gradient(loss: Tensor, s: System) -> Tensor:
@@ -139,10 +139,7 @@ def measure(
     for _ in range(chosen.repeats):
         begun, batches, spent = time.process_time(), [], 0
         while spent < chosen.evaluations:
-            loss, r, x, rows = judge.ask(of)
-            if shared:
-                pi, a = judge.last
-                loss, _ = of.loss(pi, a, r.mean().expand_as(r), x, rows)
+            loss, r, _, _ = judge.ask(of, shared)
             batches.append(gradient(loss, s))
             spent += r.numel()
         seconds += time.process_time() - begun
@@ -170,7 +167,7 @@ def main() -> None:
     built = {name: build(s, flags, chosen) for name, flags in ROWS.items()}
     built[SHARED] = build(s, ["--reward.baseline", "ema"], chosen)
     learning = [
-        of for name, of in built.items() if name in ("ema", "critic", "table") and isinstance(of, ScoreFunction)
+        of for name, of in built.items() if name in ("ema", SHARED, "critic", "table") and isinstance(of, ScoreFunction)
     ]
     true, agreement = truth(s, judge, chosen, learning)
     print(f"\ncosine of the two halves of the true gradient: {agreement:.3f}\n")

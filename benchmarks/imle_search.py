@@ -10,9 +10,9 @@ slower still), so the codes that they find can be compared one by one. They are 
     python benchmarks/imle_search.py --device cpu --amp ours --threads 2 --training-images 256 --config FILE
     python benchmarks/imle_search.py --device cuda --amp ours --images 32 --training-images 256 --config FILE
 
-The second line searches as a training does: ours in bfloat16, on all cores, as many images at once as a round has. The
-third is for a GPU, which --device auto, the default, takes where there is one, with enough images to fill it. FILE
-holds the settings of a training, such as configs/camnet_imagefolder.yaml.
+The second line searches as a training does: under its distance, ours in bfloat16, on all cores, as many images at once
+as a round has. The third is for a GPU, which --device auto, the default, takes where there is one, with enough images
+to fill it. FILE holds the settings of a training, such as configs/camnet_imagefolder.yaml.
 
 The last line is one JSON object; speedup_m120_ratio and speedup_training_ratio are images per second, ours to the
 published. On a CPU in float32 arithmetic bounds them: run once, the modules of the default network need about 2.5 times
@@ -95,13 +95,18 @@ class Problem:
         return published_search.search(self.generator, self.distance, self.degraded, self.targets, codes)
 
 
-def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator, tuple[int, ...]]:
-    """The network, and the candidates of the training setting."""
+Weights = tuple[float, float, float]
+"""Of pixels, grid and texture in the distance."""
+
+
+def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator, tuple[int, ...], Weights]:
+    """The network, and of the training setting the candidates and the weights in the distance."""
     counts: tuple[int, ...] = (24, 12, 4)
-    config = NETWORK
+    config, weights = NETWORK, (1.0, 0.0, 0.0)
     if options.config:
         training = read(CamnetConfig, ["--config", str(options.config)], prog="imle_search.py", description="")
         counts, config = training.candidates, training.generator
+        weights = training.pixel_weight, training.grid_weight, training.texture_weight
     if options.generator:
         generator = frozen.load(str(options.generator), where)._generator
     else:
@@ -113,10 +118,18 @@ def network(options: argparse.Namespace, where: torch.device) -> tuple[Generator
     if len(counts) != modules:
         raise SystemExit(f"--candidates needs one count a module: {modules}, got {len(counts)}")
     generator.prepare(torch.float32)
-    return generator, counts
+    return generator, counts, weights
 
 
-def problem(generator: Generator, own: Generator, images: int, amp: str, compile: bool, where: torch.device) -> Problem:
+def problem(
+    generator: Generator,
+    own: Generator,
+    weights: Weights,
+    images: int,
+    amp: str,
+    compile: bool,
+    where: torch.device,
+) -> Problem:
     """Colored digits, some of their cells hidden, half of them decolorized, 40 % downsampled."""
     resolutions = generator.config.resolutions
     pixels, _ = colored_digits(resolutions[-1], seed=0)
@@ -128,7 +141,8 @@ def problem(generator: Generator, own: Generator, images: int, amp: str, compile
         "ours": torch.float32 if amp == "off" else torch.bfloat16,
         "published": torch.bfloat16 if amp == "both" else torch.float32,
     }
-    distance, own_distance = Distance(everything, 1.0), Distance(everything, 1.0)
+    pixel, grid, texture = weights
+    distance, own_distance = (Distance(everything, pixel, (), grid, texture) for _ in range(2))
     if compile:
         own_distance.compile_parts()
     targets = imle.pyramid(x, resolutions)
@@ -269,7 +283,7 @@ def main() -> None:
     options = parsed()
     torch.set_num_threads(options.threads)
     where = device.resolve(options.device)
-    generator, training = network(options, where)
+    generator, training, weights = network(options, where)
     own = copy.deepcopy(generator)
     own.prepare(torch.float32, compile=options.compile)
     print("published: the published procedure, written from its description\n")
@@ -280,7 +294,7 @@ def main() -> None:
         ("m120", (PUBLISHED,) * len(training), options.images),
         ("training", training, options.training_images),
     ):
-        given = problem(generator, own, images, options.amp, options.compile, where)
+        given = problem(generator, own, weights, images, options.amp, options.compile, where)
         result |= measure(given, name, counts, options.repeats) | {"distance": given.distance.name}
     # Not at equal candidates: what a training searches with, against what the published procedure does.
     result["training_to_published_m120_ratio"] = (

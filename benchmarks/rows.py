@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def results(folder: Path, rows: Mapping[str, Sequence[str]], chosen: argparse.Na
 
     wanted = {name: flags for name, flags in rows.items() if not chosen.rows or name.startswith(tuple(chosen.rows))}
     found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in wanted}
-    with ProcessPoolExecutor(chosen.jobs) as pool:
+    fresh = get_context("spawn")  # a fork could not use a GPU that its parent has used
+    with ProcessPoolExecutor(chosen.jobs, mp_context=fresh) as pool:
         waiting = {
             pool.submit(_run, folder, row, [*flags, *chosen.flags], seed): (row, seed)
             for seed in range(chosen.seeds)

@@ -86,13 +86,16 @@ def main() -> None:
     regions = tuple(options.regions or config.regions)
     if not regions:
         raise SystemExit(f"--generator {options.generator}: its styles do not differ by region; give --regions")
-    data = operator.card["data"] | {"root": options.data_root, "classes": tuple(operator.card["data"]["classes"])}
+    if not (options.candidates or "candidates" in operator.card):
+        raise SystemExit(f"--generator {options.generator}: its card tells no candidates; give --candidates")
+    data = operator.card["data"]
+    data = data | {"root": options.data_root, "classes": tuple(data.get("classes", ()))}
     splits = load(DataConfig(**data), where)  # the split of the training: validation images were never trained on
     weights = {name: getattr(options, name) for name in ("pixel_weight", "grid_weight", "texture_weight")}
     distance = Distance(splits.train.spread(CALIBRATION_IMAGES), **weights)
     x = splits.validation.spread(options.images)
     targets = imle.pyramid(x, config.resolutions)
-    tasks = Tasks(config, tuple(operator.card["grids"]), 0.4, palette=None)
+    tasks = Tasks(config, tuple(operator.card.get("grids", (4,))), 0.4, palette=None)
 
     def row(candidates: tuple[int, ...], regions: tuple[int, ...]) -> Row:
         generator.config = replace(config, regions=regions)

@@ -10,6 +10,7 @@ pair, and how much of the gain in dissimilarity is kept. Accuracy: runs of run_r
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,14 @@ LOOKED_AT = 8
 """Batches behind the quality of a look."""
 
 
-def system(name: str, flags: list[str]) -> "System":
-    """A system as run_rl.py builds it, on the CPU or the GPU."""
+def system(name: str, flags: list[str], further: Sequence[str]) -> "System":
+    """A system as run_rl.py builds it with these flags and further ones, on the CPU or the GPU."""
     from configs.reading import read
     from configs.run import RunConfig
     from system import System
     from training import device
 
-    config = read(RunConfig, [*SETS[name], *flags], prog="views", description="")
+    config = read(RunConfig, [*SETS[name], *flags, *further], prog="views", description="")
     return System(config, device.resolve(config.device))
 
 
@@ -71,9 +72,9 @@ def step(s: "System", number: int) -> float:
     return time.perf_counter() - start
 
 
-def costs(name: str) -> dict[str, float]:
+def costs(name: str, further: Sequence[str]) -> dict[str, float]:
     """Median seconds a step by choice of views."""
-    systems = {choice: system(name, flags) for choice, flags in CHOICES.items()}
+    systems = {choice: system(name, flags, further) for choice, flags in CHOICES.items()}
     seconds: dict[str, list[float]] = {choice: [] for choice in systems}
     for number in range(WARM_UP + TIMED):
         for choice, s in systems.items():
@@ -83,7 +84,7 @@ def costs(name: str) -> dict[str, float]:
     return {choice: statistics.median(values) for choice, values in seconds.items()}
 
 
-def looks(name: str) -> dict[str, tuple[float, float]]:
+def looks(name: str, further: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Share of equal pairs, and share of the gain in dissimilarity that is kept, by cheaper look; a trained learner."""
     import torch
 
@@ -91,7 +92,7 @@ def looks(name: str) -> dict[str, tuple[float, float]]:
     from contrastive.views import Choice, least_similar
     from training.seeding import generator_at
 
-    s = system(name, CHOICES["most-different"])
+    s = system(name, CHOICES["most-different"], further)
     for number in range(60):
         step(s, number)
     kinds = {
@@ -128,7 +129,7 @@ def main() -> None:
     chosen = options(str(__doc__), seeds=3, sets=True)
     figures: dict[str, float] = {}
     for name in chosen.data:
-        seconds, seen = costs(name), looks(name)
+        seconds, seen = costs(name, chosen.flags), looks(name, chosen.flags)
         print(f"\n| {name}, K = 4 | a step (s) | against random |\n|---|---|---|")
         for choice, value in seconds.items():
             print(f"| {choice} | {value:.3f} | {value / seconds['random']:.2f} |")

@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
         images = datasets.FakeData(options.fake, (3, 32, 32))
     else:
         images = datasets.CIFAR10(options.data, download=options.download)
+    if len(images) < options.batch:
+        parser.error(f"--batch {options.batch}: there are only {len(images)} pictures")
     augment = transform(AugmentConfig(crop="edge"), strength=1.0, image_size=32)
     pairs = PairsDataset(images, augment, views=2)
     loader = DataLoader(pairs, options.batch, shuffle=True, drop_last=True, num_workers=options.workers)
