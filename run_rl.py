@@ -28,6 +28,7 @@ from policy.unlearned import Unlearned
 from system import System
 from training import curves, device, tags
 from training.folder import SUMMARY, RunFolder
+from training.memory import within_memory
 from training.ranks import require_single
 from training.run import Run
 from training.schedule import one_cycle
@@ -176,6 +177,7 @@ def export(config: RunConfig, s: System, path: Path, about: dict[str, Any], rene
         policy_export.export(s.policy, path, about, renew)
 
 
+@within_memory("lower --schedule.batch or --views.count, or give --contrastive.chunk 64")
 def main(argv: list[str]) -> None:
     """Read the settings, open (or go on with) the run, train, finish, and print the table."""
     config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__), resumes=True)

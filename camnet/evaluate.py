@@ -16,6 +16,7 @@ from configs.evaluation import EvaluationConfig
 from configs.reading import read
 from training import device
 from training.atomic import explained, write_atomically, write_json
+from training.memory import within_memory
 from training.provenance import command_of, provenance
 
 
@@ -73,6 +74,7 @@ def features_name(evaluation: Evaluation) -> str:
     return f"{evaluation.frechet.name} pooled"
 
 
+@within_memory("lower --batch")
 def main(argv: list[str]) -> None:
     """Measure, write figures, table and sheet, print the table."""
     config = read(EvaluationConfig, argv, prog="python -m camnet.evaluate", description=str(EvaluationConfig.__doc__))
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> None:
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     code = provenance(config.device)
-    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "changes", "versions", "device")}
+    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "dirty", "changes", "versions", "device")}
     rows = unfinished.kept(config.out, made_by)
     if rows:
         print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")

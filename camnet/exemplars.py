@@ -58,7 +58,8 @@ def completed(
     row = painted.element_size() * (painted.shape[-1] ** 2) ** 2 // (AT_HAND * VOTING)  # voting windows x those at hand
 
     def work(rows: slice) -> Tensor:
-        return _completed(painted[rows], hidden[rows], luck[rows].flatten(2), turns)
+        with torch.autocast(painted.device.type, enabled=False):  # whoever calls: places and products are whole numbers
+            return _completed(painted[rows], hidden[rows], luck[rows].flatten(2), turns)
 
     return torch.cat(in_parts(work, len(painted), row, painted.device))
 

@@ -127,7 +127,8 @@ def train_classifier(images: ImageSet, classes: int, steps: int, seed: int) -> C
     descent = Descent(classifier, LEARNING_RATE, weight_decay=1e-4, clip=1.0)
     size = min(BATCH, len(images))
     order = torch.empty(0, dtype=torch.long, device=device)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    tf32 = torch.backends.cudnn.allow_tf32  # stays as it is
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
         for step in tqdm(range(steps), desc=f"training {ClassifierFeatures.name}", unit="step", leave=False):
             epoch, position = divmod(step, len(images) // size)
             if position == 0:

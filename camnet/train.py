@@ -25,6 +25,7 @@ from configs.reading import read
 from env.images import ImageSet, load, with_unlabeled
 from training import tags
 from training.folder import RunFolder
+from training.memory import within_memory
 from training.provenance import command_of
 from training.ranks import Ranks
 from training.run import Run
@@ -175,6 +176,7 @@ def report(config: CamnetConfig, run: Run, card: dict[str, Any]) -> None:
         print(f"  {case:32s} " + "  ".join(f"{name} {measured[name]:.4f}" for name in SHOWN))
 
 
+@within_memory("lower --batch, --group or --candidates")
 def main(argv: list[str]) -> None:
     """Read the settings and train, together with the other processes if torchrun started several."""
     with Ranks.join() as ranks:

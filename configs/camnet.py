@@ -250,7 +250,8 @@ class CamnetConfig:
     Begin with weights that restore (--start), and slowly: --learning-rate 0.0003 --adversarial-weight 0.5 went well,
     faster or heavier ones painted patterns, stripes and speckles. 0: none."""
     amp: bool = False
-    """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32."""
+    """Run the generator in bfloat16 (autocast); distance, projection and weights stay in float32 (a GPU's convolutions:
+    TF32)."""
     compile: bool = False
     """Compile modules and distance (torch.compile): slow to start, meant for long trainings on a GPU. Needs a C++
     compiler."""

@@ -61,7 +61,7 @@ def _vote(
     weight = (nearest / temperature).softmax(dim=1)
     # Votes are counted for each voter's class rather than for each class: the number of classes stays
     # unasked, for reading it off the labels would wait for the device.
-    votes, at_once = torch.zeros_like(weight), max(1, COMPARED_AT_ONCE // voters.numel())
+    votes, at_once = torch.zeros_like(weight), max(1, COMPARED_AT_ONCE // max(1, voters.numel()))
     for some, its_weight in zip(voters.split(at_once, dim=1), weight.split(at_once, dim=1), strict=True):
         votes += ((voters[:, :, None] == some[:, None, :]) * its_weight[:, None, :]).sum(dim=2)
     return voters.gather(1, votes.argmax(dim=1, keepdim=True)).squeeze(1)

@@ -159,7 +159,7 @@ def rince(u: Float[Tensor, "k n d"], temperature: float, q: float, weight: float
 
     Args:
         u: Unit vectors, k >= 2 views of n images.
-        temperature: τ > 0. exp(q / τ) has to be a number: q / τ below 88.
+        temperature: τ > 0. exp(q / τ) has to be a number: q / τ below 88; so has its gradient's norm: below 40.
         q: In (0, 1]; 1 is the most tolerant.
         weight: λ > 0, of the denominator.
 

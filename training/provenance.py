@@ -23,8 +23,8 @@ def provenance(device: str = "auto") -> dict[str, Any]:
         device: Where the work is done: `cpu`, `cuda`, or `auto`, the GPU where there is one.
 
     Returns:
-        JSON-ready: `commit`, `dirty` and `changes` (a hash of what `git diff` shows, so that two states of a dirty
-        checkout are not taken for one; all None outside a git checkout), `versions` (None for what is not
+        JSON-ready: `commit`, `dirty` and `changes` (a hash of what `git diff HEAD` shows: two states of files that
+        git knows are not taken for one; all None outside a git checkout), `versions` (None for what is not
         installed), `device`, `cores`, `threads`, `started` (UTC, ISO 8601) and `command` (name and flags).
     """
     return {

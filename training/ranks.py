@@ -142,6 +142,8 @@ class Ranks:
     def _reduce(self, tensor: Tensor, how: Any = dist.ReduceOp.SUM) -> Tensor:
         try:
             dist.all_reduce(tensor, how)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise UsageError(
                 f"lost touch with another process of this run ({str(error).splitlines()[0]}). See what it printed; "

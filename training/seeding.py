@@ -39,7 +39,7 @@ def seeded(seed: int, stream: str, step: int = 0) -> Iterator[None]:
         stream: What is built, for example "learner".
         step: The step at which it is done.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # asking would initialize it
     with torch.random.fork_rng(devices):
         torch.manual_seed(generator_at(seed, step, stream, torch.device("cpu")).initial_seed())
         yield

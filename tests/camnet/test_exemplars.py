@@ -174,6 +174,16 @@ def test_of_the_nearest_exemplars_the_first_that_is_not_barred_is_taken_and_how_
     assert found[1].max() >= 20  # the second of those that are barred
 
 
+def test_nothing_is_rounded_where_the_caller_computes_in_bfloat16():
+    random = torch.Generator().manual_seed(0)
+    painted, luck = torch.rand(2, 3, 48, 48, generator=random), torch.randn(2, 2, 48, 48, generator=random)
+    hidden = torch.zeros(2, 1, 48, 48)
+    hidden[:, :, 12:30, 18:40] = 1
+    expected = completed(painted, hidden, luck, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(completed(painted, hidden, luck, 2), expected)
+
+
 def test_without_a_visible_window_or_a_hole_all_stays():
     images = photographs(3)
     hidden = torch.stack([torch.ones(1, 16, 16), torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])

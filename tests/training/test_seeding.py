@@ -53,10 +53,10 @@ def test_what_is_built_depends_on_seed_stream_and_step_alone_and_leaves_no_trace
     assert len({tuple(first.tolist()) for first, _ in built.values()}) == 4
 
 
-@pytest.mark.parametrize(("available", "devices"), [(False, []), (True, [3])])
-def test_of_several_gpus_the_one_in_use_alone_is_touched(monkeypatch, available, devices):
+@pytest.mark.parametrize(("initialized", "devices"), [(False, []), (True, [3])])
+def test_of_several_gpus_the_one_in_use_alone_is_touched(monkeypatch, initialized, devices):
     asked, fork_rng = [], torch.random.fork_rng
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialized)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.random, "fork_rng", lambda chosen: asked.append(chosen) or contextlib.nullcontext())
     with fork_rng([]), seeded(0, "learner"):  # the real one, or the seed would stay with the tests after this
