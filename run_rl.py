@@ -177,7 +177,7 @@ def export(config: RunConfig, s: System, path: Path, about: dict[str, Any], rene
         policy_export.export(s.policy, path, about, renew)
 
 
-@within_memory("lower --schedule.batch or --views.count, or give --contrastive.chunk 64")
+@within_memory("lower --schedule.batch or --views.count, or give a (smaller) --contrastive.chunk, under another --name")
 def main(argv: list[str]) -> None:
     """Read the settings, open (or go on with) the run, train, finish, and print the table."""
     config = read(RunConfig, argv, prog="python run_rl.py", description=str(__doc__), resumes=True)

@@ -122,9 +122,7 @@ class System:
     def new_learner(self) -> Learner:
         """The learner as it is before training."""
         with seeded(self.config.seed, "learner"):
-            learner = Learner(self.config.contrastive, self.config.data.size).to(self.device)
-        # As its images lie; what a CPU gains by it was not measured.
-        return learner.to(memory_format=torch.channels_last) if self.device.type == "cuda" else learner
+            return Learner(self.config.contrastive, self.config.data.size).to(self.device)
 
     def new_contrast(self) -> Contrast:
         """The contrastive loss; some have weights of their own."""

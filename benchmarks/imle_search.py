@@ -10,9 +10,9 @@ slower still), so the codes that they find can be compared one by one. They are 
     python benchmarks/imle_search.py --device cpu --amp ours --threads 2 --training-images 256 --config FILE
     python benchmarks/imle_search.py --device cuda --amp ours --images 32 --training-images 256 --config FILE
 
-The second line searches as a training does: under its distance, ours in bfloat16, on all cores, as many images at once
-as a round has. The third is for a GPU, which --device auto, the default, takes where there is one, with enough images
-to fill it. FILE holds the settings of a training, such as configs/camnet_imagefolder.yaml.
+The second line searches as a training does: under its distance (but for --features), ours in bfloat16, on all cores,
+with as many images at once as a round has. The third is for a GPU, which --device auto, the default, takes where there
+is one, with enough images to fill it. FILE holds the settings of a training, such as configs/camnet_imagefolder.yaml.
 
 The last line is one JSON object; speedup_m120_ratio and speedup_training_ratio are images per second, ours to the
 published. On a CPU in float32 arithmetic bounds them: run once, the modules of the default network need about 2.5 times

@@ -3,6 +3,7 @@
 What is interrupted goes on by the same command: rows are kept as they come.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,8 +83,13 @@ def main(argv: list[str]) -> None:
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     code = provenance(config.device)
-    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "dirty", "changes", "versions", "device")}
+    made_by = settings_of(evaluation) | {key: code[key] for key in ("commit", "changes", "versions", "device")}
     rows = unfinished.kept(config.out, made_by)
+    if not rows and unfinished.file_in(config.out).exists():
+        print(
+            f"{config.out}: rows that were measured before had other settings, code or images: all anew",
+            file=sys.stderr,
+        )
     if rows:
         print(f"{config.out}: goes on after {sum(map(len, rows.values()))} rows that were measured before")
     measured: unfinished.Measured = {}  # what this command asks for: other --cases may have been measured before

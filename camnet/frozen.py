@@ -258,7 +258,7 @@ def _made(name: str, device: torch.device, flag: str) -> Decorruptor:
 
 def _path_of(name: str, flag: str, others: str = "") -> Path:
     """The file of weights that a name or path means; `others` says what else might be meant."""
-    path = Path(name) if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
+    path = Path(name).expanduser() if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
     if path.is_file():
         return path
     if Path(name).is_file():

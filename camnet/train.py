@@ -20,7 +20,7 @@ from camnet.sheet import sheet_grid
 from camnet.start import Start
 from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, Task
-from configs.errors import as_program
+from configs.errors import UsageError, as_program
 from configs.reading import read
 from env.images import ImageSet, load, with_unlabeled
 from training import tags
@@ -146,6 +146,10 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             device=where,
             ranks=ranks,
         )
+        if ranks.first and run.step == 0 and config.out.exists():
+            raise UsageError(
+                f"--out {config.out}: weights of another training are there; remove them or choose another --out"
+            )
         trainer.begin(resumed=run.step > 0)
         watched = data.validation.thinned(WATCHED)
         with run.logbook:
@@ -176,7 +180,7 @@ def report(config: CamnetConfig, run: Run, card: dict[str, Any]) -> None:
         print(f"  {case:32s} " + "  ".join(f"{name} {measured[name]:.4f}" for name in SHOWN))
 
 
-@within_memory("lower --batch, --group or --candidates")
+@within_memory("lower --batch, --group or --candidates, for another --out")
 def main(argv: list[str]) -> None:
     """Read the settings and train, together with the other processes if torchrun started several."""
     with Ranks.join() as ranks:

@@ -60,7 +60,7 @@ class DataConfig:
 
     def in_folder(self, root: str) -> "DataConfig":
         """The same images, their files in another folder; an empty text leaves it at the one that is set."""
-        return replace(self, root=Path(root)) if root else self
+        return replace(self, root=Path(root).expanduser()) if root else self
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name as JSON holds them: the folder as text."""

@@ -53,13 +53,14 @@ def read(kind: type[T], argv: Sequence[str], *, prog: str, description: str, res
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+            found = tyro.cli(
                 kind,
                 args=flags,
                 prog=prog,
                 description=f"{description}\n\n{EPILOGUE}{RESUMES * resumes}",
                 config=(tyro.conf.FlagConversionOff,),
             )
+        return _at_home(found)
     except SystemExit as stop:
         violation = _violated_bound(stop)
         if violation is None:
@@ -92,6 +93,17 @@ def differences(old: T, new: T) -> dict[str, tuple[Any, Any]]:
     """
     before, after = dict(_values(_tree(old))), dict(_values(_tree(new)))
     return {name: (value, after[name]) for name, value in before.items() if value != after[name]}
+
+
+def _at_home(config: T) -> T:
+    """The configuration with `~` in its paths expanded, as a shell does only at the beginning of a word."""
+    for entry in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, entry.name)
+        if isinstance(value, Path) and str(value).startswith("~"):
+            object.__setattr__(config, entry.name, value.expanduser())
+        elif dataclasses.is_dataclass(value):
+            _at_home(value)
+    return config
 
 
 def _spliced(kind: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

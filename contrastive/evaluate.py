@@ -57,6 +57,7 @@ class Evaluation:
         classes: Their names.
         bank: Training images with their classes.
         asked: What is asked about.
+        digest: Of the images as they were read.
     """
 
     config: ProbeConfig
@@ -65,6 +66,7 @@ class Evaluation:
     classes: tuple[str, ...]
     bank: ImageSet
     asked: ImageSet
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ def prepare(config: ProbeConfig, where: torch.device) -> Evaluation:
     trained = load_trained(config.run, where)
     data = trained.config.data.in_folder(config.data_root)
     splits = load(data, where)
+    if trained.images not in ("", splits.digest):
+        print(
+            f"{config.run} learned from other images than lie in {data.root} now, perhaps from some that are asked "
+            "about; --data.root names the folder of its own",
+            file=sys.stderr,
+        )
     asked: ImageSet = getattr(splits, config.split)
     bank, asked = splits.train.thinned(config.train_images), asked.thinned(config.test_images)
     for flag, images in (("train", bank), ("test", asked)):
@@ -103,7 +111,7 @@ def prepare(config: ProbeConfig, where: torch.device) -> Evaluation:
             f"{config.run}: its {len(bank)} training images are all of one class, so that there is nothing to tell "
             "apart. Evaluate on images of several classes, or raise --train-images"
         )
-    return Evaluation(config, trained, data, splits.classes, bank, asked)
+    return Evaluation(config, trained, data, splits.classes, bank, asked, splits.digest)
 
 
 @torch.no_grad()
@@ -203,6 +211,7 @@ def report(e: Evaluation, measured: Measured, argv: list[str]) -> dict[str, Any]
         "checkpoint": str(e.trained.path),
         "learner_sha256": digest(e.trained.learner),
         "data": e.data.as_json(),
+        "data_digest": e.digest,
         "split": config.split,
         "images": {"train": len(e.bank), config.split: len(e.asked), "pairs": min(len(e.asked), PAIRS)},
         "k": config.k,

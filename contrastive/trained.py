@@ -24,12 +24,14 @@ class Trained:
         learner: In evaluation mode; its parameters still take gradients.
         step: Learner steps done.
         path: The checkpoint that it comes from.
+        images: Digest of the images that it learned from (`env.images.Splits.digest`); empty: unknown.
     """
 
     config: RunConfig
     learner: Learner
     step: int
     path: Path
+    images: str = ""
 
 
 def load(folder: Path, device: torch.device) -> Trained:
@@ -58,7 +60,8 @@ def load(folder: Path, device: torch.device) -> Trained:
     with seeded(config.seed, "learner"):
         learner = Learner(config.contrastive, config.data.size)
     checkpoint.load_into(learner, weights, f"{saved.path}: learner")
-    return Trained(config, learner.to(device).eval(), saved.step, saved.path)
+    origin = saved.state["parts"].get("origin", {})
+    return Trained(config, learner.to(device).eval(), saved.step, saved.path, origin.get("source images", ""))
 
 
 def _nothing_saved(folder: Path, damages: list[str]) -> str:

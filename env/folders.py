@@ -35,6 +35,8 @@ UNSPLIT = (0.8, 0.85, 1.0)
 """Upper ends of the shares of training, validation and test where the folder is not split."""
 HELD_OUT = (0.9, 1.0, 1.0)
 """The same within train/, where there is a test/ (or val/) beside it."""
+UNREAD = (".avif", ".gif", ".heic", ".heif", ".jxl")
+"""Endings of pictures that torchvision's ImageFolder does not take for images, nor does this project."""
 PROGRESS = 2000
 """More files than this are read under a progress bar."""
 CHUNK = 64
@@ -114,6 +116,11 @@ def read(config: DataConfig, map_classes: int = 0) -> tuple[tuple[str, ...], lis
             f"--data.root {config.root}: none of the {len(files)} images fell to {PARTS[counts.index(0)]}: "
             "more images are needed"
         )
+    print(
+        f"{config.root}: {len(files)} images of {len(names)} classes: {counts[0]} to train on, {counts[1]} for "
+        f"validation, {counts[2]} for test{_passed_over(config.root, names)}",
+        file=sys.stderr,
+    )
     labels = torch.tensor([file.label for file in files])
     layouts: Sequence[Tensor | None] = [None] * len(PARTS)
     contents = reading.contents
@@ -233,6 +240,14 @@ def _tell(reading: Reading, files: Sequence[File], config: DataConfig) -> None:
         )
 
 
+def _passed_over(root: Path, names: Sequence[str]) -> str:
+    """What to say of pictures of kinds that are not read; nothing where there are none."""
+    places = [folder / name for folder, _ in _sources(root) for name in names if (folder / name).is_dir()]
+    endings = [path.suffix.lower() for place in places for path in place.rglob("*") if path.suffix.lower() in UNREAD]
+    kinds = ", ".join(sorted(set(endings)))
+    return f"; {len(endings)} pictures passed over ({kinds}: convert them)" if endings else ""
+
+
 def _sources(root: Path) -> list[tuple[Path, tuple[float, ...]]]:
     """Folders that hold classes, with the shares of training, validation and test to be cut from each."""
     if not (os.access(root, os.R_OK | os.X_OK) and root.is_dir()):
@@ -270,9 +285,9 @@ def _require_classes(sources: list[tuple[Path, tuple[float, ...]]], names: Seque
                 f"--data.root {root}: {folder} holds no folders. Put the images of each class into a folder of the "
                 f"same name as in {first}, or remove {folder}"
             )
-        if config.classes:  # others than these are left out
-            continue
-        if strange := [name for name in _subfolders(folder) if name not in names]:
+        held = _subfolders(folder)
+        is_complete = config.classes and all(names[position] in held for position in config.chosen(names))
+        if (strange := [name for name in held if name not in names]) and not is_complete:  # else they are left out
             raise UsageError(f"--data.root {root}: {folder} holds the class {strange[0]}, which {first} does not")
 
 

@@ -85,13 +85,16 @@ class RunFolder:
         if self._lock is not None:
             write_json(self.path / name, data)
 
-    def require_nothing_lost(self) -> None:
+    def require_nothing_lost(self, is_long: bool) -> None:
         """Refuse to begin anew what came to something and has no checkpoint left to go on from.
+
+        Args:
+            is_long: Whether its curves go on past its first checkpoint: older versions noted nothing else of that.
 
         Raises:
             UsageError: If it has ended, has saved (`note_saved`), or has checkpoints of which none is whole.
         """
-        if self._origin().get(SAVED) or (self.path / SUMMARY).exists() or self._has_checkpoints():
+        if is_long or self._has_saved() or (self.path / SUMMARY).exists() or self._has_checkpoints():
             raise UsageError(
                 f"{self.path} holds a run, and no whole checkpoint to go on from: beginning anew would overwrite its "
                 f"curves and results. Put the checkpoints back, choose {self._elsewhere} for a new run, or delete the "
@@ -155,7 +158,10 @@ class RunFolder:
         """Whether the run has come to anything; a start that failed before binds nobody to its settings."""
         rows = self.path / ROWS  # the curves outlive checkpoints that were removed for their size
         logged = rows.exists() and rows.stat().st_size > 0
-        return self._has_checkpoints() or (self.path / SUMMARY).exists() or logged
+        return self._has_checkpoints() or self._has_saved() or (self.path / SUMMARY).exists() or logged
+
+    def _has_saved(self) -> bool:
+        return bool(self._origin().get(SAVED))
 
     def _has_checkpoints(self) -> bool:
         """Whole or not; what a kill left of the writing of one does not count."""

@@ -1,11 +1,13 @@
 """Ctrl-C and SIGTERM as a wish to stop, granted at the end of a step."""
 
+import os
 import signal
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
 
+TOLD = b"\nstopping after the work in hand, then saving; Ctrl-C again ends at once and loses what is not saved\n"
 SAME_PRESS = 1.0
 """Seconds within which a repeated signal is taken for the same wish."""
 
@@ -46,4 +48,6 @@ class Interrupt:
             if self._interrupted_at is not None and now - self._interrupted_at > SAME_PRESS:
                 raise KeyboardInterrupt
             self._interrupted_at = self._interrupted_at or now
+        if not self.requested:
+            os.write(2, TOLD)  # not `print`, which the signal may have interrupted
         self.requested = True

@@ -1,5 +1,6 @@
 """Curves: collected on the device, averaged and written at intervals, to TensorBoard and to metrics.jsonl."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from configs.errors import UsageError
 from training.atomic import explained, write_atomically
 from training.folder import ROWS
 
@@ -104,8 +106,13 @@ class Logbook:
         return history(self._path)
 
     def close(self) -> None:
-        """Write out what TensorBoard still holds and close its files."""
-        self._writer.close()
+        """Write out what TensorBoard still holds and close its files.
+
+        Raises:
+            UsageError: If the file system refuses.
+        """
+        with explained(self._path.parent):
+            self._writer.close()
 
     def __enter__(self) -> "Logbook":
         return self
@@ -113,7 +120,8 @@ class Logbook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with contextlib.suppress(*([UsageError] if error else [])):  # what went wrong first is what is to be said
+            self.close()
 
     def _require(self, tag: str) -> None:
         if tag not in self._tags:

@@ -14,9 +14,9 @@ from configs.errors import UsageError
 from training import checkpoint
 from training.checkpoint import Stateful
 from training.descent import Descent
-from training.folder import RunFolder
+from training.folder import ROWS, RunFolder
 from training.interrupt import Interrupt
-from training.logbook import History, Logbook
+from training.logbook import History, Logbook, rows
 from training.origin import Origin
 from training.ranks import Ranks
 from training.stopwatch import Stopwatch
@@ -79,9 +79,12 @@ class Run:
         if saved:
             self._resume(saved)
         else:
-            folder.require_nothing_lost()
+            logged = max((row["step"] for row in rows(folder.path / ROWS)), default=0)
+            folder.require_nothing_lost(is_long=logged > save_every)
         self._require_equal_replicas(self._state())
         folder.accept()
+        if saved:
+            folder.note_saved()
         self._logged = self._saved = self.step
         self._saved_at = self.seconds
         self._started = time.monotonic() - self.seconds

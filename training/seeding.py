@@ -32,7 +32,8 @@ def seeded(seed: int, stream: str, step: int = 0) -> Iterator[None]:
     """Seed the global random numbers inside the scope, for code that draws from nothing else: modules being built.
 
     Equal seeds give equal weights whatever else a run builds, and building them again gives them again. Afterwards the
-    random numbers of the CPU and of the GPU in use go on as if nothing had been drawn.
+    random numbers of the CPU and of the GPU in use go on as if nothing had been drawn (but of a GPU that is first used
+    inside).
 
     Args:
         seed: The run's seed.

@@ -145,7 +145,9 @@ def test_rows_of_other_settings_are_measured_anew(weights, tmp_path, monkeypatch
     monkeypatch.setattr(unfinished, "clear", lambda folder: None)  # as if it had been interrupted at the very end
     evaluate.main(argv)
     evaluate.main([*argv, *change])
-    assert "goes on" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "goes on" not in said.out
+    assert "had other settings, code or images: all anew" in said.err
 
 
 @pytest.mark.parametrize("change", ["code", "images", "lpips"])

@@ -324,6 +324,14 @@ def test_a_resumed_training_keeps_its_weights_of_lpips(place, monkeypatch):
     train.main(flags)
 
 
+def test_weights_of_another_training_are_not_replaced(place):
+    folder = place("a")
+    (folder / "tiny.safetensors").write_bytes(b"another's")
+    with pytest.raises(UsageError, match=r"--out tiny\.safetensors: weights of another training are there; remove"):
+        train.main(TINY)
+    assert (folder / "tiny.safetensors").read_bytes() == b"another's"
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(place):
     folder = place("a")
     (folder / "file").write_text("")

@@ -26,6 +26,12 @@ def file(tmp_path):
     return write_file
 
 
+def test_paths_may_begin_at_home(file, monkeypatch):
+    monkeypatch.setenv("HOME", "/somebody")
+    config = parse("--config", file("runs: ~/runs"), "--data.root=~/photos", "--data", "imagefolder")
+    assert (config.runs, config.data.root) == (Path("/somebody/runs"), Path("/somebody/photos"))
+
+
 def test_nothing_given_means_the_defaults():
     assert parse() == RunConfig()
 

@@ -10,11 +10,12 @@ from configs.contrastive import ContrastiveConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from configs.probe import ProbeConfig
-from configs.reading import write
+from configs.reading import read, write
 from configs.run import RunConfig
 from contrastive import evaluate, table
 from contrastive.accuracies import accuracies
 from contrastive.encoder import Learner
+from contrastive.evaluate import prepare
 from contrastive.rank import rankme
 from env.images import load
 from training import checkpoint
@@ -35,7 +36,7 @@ def one_thread():
 def run(tmp_path):
     """Leave what a run leaves: settings and a checkpoint of an untrained learner."""
 
-    def leave(name="some run", step=7, weights=None, **data):
+    def leave(name="some run", step=7, weights=None, origin=None, **data):
         config = RunConfig(contrastive=ContrastiveConfig(width=8, projection=12), data=DataConfig(**data))
         torch.manual_seed(0)
         learner = Learner(config.contrastive, config.data.size)
@@ -44,10 +45,18 @@ def run(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.yaml").write_text(write(config))
-        checkpoint.save(folder / "checkpoints", step, {"parts": {"learner": learner.state_dict()}})
+        parts = {"learner": learner.state_dict()} | ({"origin": {"source images": origin}} if origin else {})
+        checkpoint.save(folder / "checkpoints", step, {"parts": parts})
         return folder, learner
 
     return leave
+
+
+def test_images_that_are_not_the_runs_are_told(run, capsys):
+    for name, origin in (("own", load(DataConfig(), CPU).digest), ("others", "another")):
+        folder, _ = run(name, origin=origin)
+        prepare(read(ProbeConfig, [str(folder)], prog="", description=""), CPU)
+        assert ("learned from other images" in capsys.readouterr().err) == (name == "others")
 
 
 def test_the_program_writes_figures_tables_and_a_map(run, capsys):
@@ -61,6 +70,7 @@ def test_the_program_writes_figures_tables_and_a_map(run, capsys):
     assert (folder / "checkpoints" / "step_00000007.safetensors").is_file()
     assert found["images"] == {"train": 120, "test": 40, "pairs": 40}
     assert found["lengths"] == {"features": 256, "projections": 12}
+    assert found["data_digest"] == load(DataConfig(), CPU).digest
     assert found["command"] == f"python -m contrastive.evaluate '{folder}' {' '.join(FEW)}"
     assert found["pairs"] == "color jitter, grayscale 0.2, no crop, no flip; strength 1"
     assert list(found["figures"]) == list(found["definitions"]) == list(table.FIGURES)

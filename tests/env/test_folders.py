@@ -38,6 +38,11 @@ def config(root, **settings):
     return DataConfig(name="imagefolder", root=root, **{"size": 16, **settings})
 
 
+def complaints(capsys):
+    """What was said on stderr besides how many images there are."""
+    return [line for line in capsys.readouterr().err.splitlines() if " to train on, " not in line]
+
+
 def colors(splits):
     """(class by color, number, label) of each image, by part."""
     return [
@@ -157,6 +162,9 @@ def test_classes_that_are_not_asked_for_may_be_in_one_split_alone(tmp_path):
     splits = load(config(tmp_path, classes=("bee", "ant")), CPU)
     assert splits.classes == ("bee", "ant")
     assert len(splits.test) == 80
+    (tmp_path / "test" / "bee").rename(tmp_path / "test" / "Bee")  # or none of them would be tested, without a word
+    with pytest.raises(UsageError, match="test holds the class Bee, which"):
+        load(config(tmp_path, classes=("bee", "ant")), CPU)
 
 
 def test_only_image_files_count_however_deep(tmp_path):
@@ -186,6 +194,17 @@ def test_a_link_to_a_folder_of_the_same_class_multiplies_no_image(tmp_path, link
     assert found(config(tmp_path)) == before
 
 
+def test_what_was_read_and_what_was_not_is_told(tmp_path, capsys):
+    fill(tmp_path)
+    for name in ("ant/a.HEIC", "ant/deep/b.gif", "bee/c.heic", "bee/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    splits = load(config(tmp_path), CPU)
+    n = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    told = f"{tmp_path}: 80 images of 2 classes: {n[0]} to train on, {n[1]} for validation, {n[2]} for test"
+    assert f"{told}; 3 pictures passed over (.gif, .heic: convert them)\n" in capsys.readouterr().err
+
+
 def test_small_images_are_upsampled_and_counted(tmp_path, capsys):
     fill(tmp_path)
     picture(tmp_path / "ant" / "small.png", size=(16, 40))
@@ -194,7 +213,7 @@ def test_small_images_are_upsampled_and_counted(tmp_path, capsys):
     assert splits.train.pixels.shape[1:] == (3, 24, 24)
     assert "81 of 82 images" in capsys.readouterr().err
     load(config(tmp_path, size=16), CPU)
-    assert capsys.readouterr().err == ""
+    assert not complaints(capsys)
 
 
 def truncated(path):
@@ -209,9 +228,9 @@ def test_damaged_images_are_left_out_and_named(tmp_path, capsys):
     truncated(tmp_path / "ant" / "0_cut.jpg")
     for number in range(6):
         (tmp_path / "bee" / f"bad{number}.png").write_bytes(b"" if number else b"\x89PNG\r\n\x1a\n" + b"x" * 99)
-    assert capsys.readouterr().err == ""
+    assert not complaints(capsys)
     assert colors(load(config(tmp_path), CPU)) == whole
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = complaints(capsys)
     assert line.startswith(f"skipped 7 damaged images of {tmp_path}: ")
     assert "bee/bad" in line
     assert line.endswith(" and 2 more")
@@ -233,7 +252,7 @@ def test_odd_metadata_does_not_condemn_an_image(tmp_path, capsys):
     Image.new("RGB", (16, 16), (1, 2, 3)).save(tmp_path / "ant" / "odd.jpg", exif=exif)
     splits = load(config(tmp_path), CPU)
     assert sum(map(len, colors(splits))) == 81
-    assert capsys.readouterr().err == ""
+    assert not complaints(capsys)
 
 
 def test_maps_of_classes_are_never_taken_for_images(tmp_path):
@@ -366,7 +385,7 @@ def test_the_order_does_not_depend_on_the_threads(tmp_path, monkeypatch):
 def test_many_files_are_read_under_a_progress_bar(tmp_path, monkeypatch, capsys):
     fill(tmp_path)
     load(config(tmp_path), CPU)
-    assert capsys.readouterr().err == ""
+    assert not complaints(capsys)
     monkeypatch.setattr(folders, "PROGRESS", 79)
     load(config(tmp_path), CPU)
     assert "/80 [" in capsys.readouterr().err

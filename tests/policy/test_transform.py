@@ -1,6 +1,7 @@
 """The transform fits into anybody's pipeline: returns what it was given, draws from the global generator, pickles."""
 
 import pickle
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -77,6 +78,16 @@ def test_it_returns_what_it_was_given(dtype, batched):
     assert (result == 0).any()
     image = LearnedCorruption(policy())(tv_tensors.Image(x))
     assert type(image) is tv_tensors.Image
+
+
+def test_pil_images_go_through_the_documented_pipeline():
+    given = PIL.Image.fromarray(images(1)[0].permute(1, 2, 0).numpy())
+    augment = v2.Compose([v2.ToImage(), LearnedCorruption(policy()), v2.ToDtype(torch.float32, scale=True)])
+    result = augment(given)
+    assert (result.shape, result.dtype) == (images(1)[0].shape, torch.float32)
+    assert 0 <= result.min() < result.max() <= 1
+    for page in ("README.md", "docs/export.md"):
+        assert "v2.ToImage()" in (Path(__file__).parents[2] / page).read_text()
 
 
 def test_pil_images_come_back_as_pil_images():

@@ -155,5 +155,5 @@ def test_moments_of_other_parameters_are_refused():
     narrow, wide = nn.Linear(2, 3), nn.Linear(4, 3)
     one, other = (Descent(part, 0.1) for part in (narrow, wide))
     one.step(narrow(torch.ones(1, 2)).sum())
-    with pytest.raises(UsageError, match=r"optimizer does not fit the network: .* under another --out"):
+    with pytest.raises(UsageError, match=r"optimizer does not fit the network: .* under another name"):
         other.load_state_dict(copy.deepcopy(one.state_dict()))

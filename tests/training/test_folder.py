@@ -55,6 +55,15 @@ def test_every_opening_is_recorded_once_the_run_goes_on(tmp_path):
     assert len(json.loads((tmp_path / "provenance.json").read_text())["starts"]) == 3
 
 
+def test_settings_of_what_has_saved_stay_until_its_checkpoints_are_back(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG, MAY_DIFFER) as folder:
+        folder.accept()
+        folder.note_saved()
+    with pytest.raises(UsageError, match="other settings"):
+        reopen(tmp_path, replace(CONFIG, seed=5))
+    assert stored(tmp_path) == CONFIG
+
+
 def test_other_settings_are_refused_and_named_and_nothing_changes(tmp_path):
     begin(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}

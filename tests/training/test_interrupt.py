@@ -21,6 +21,14 @@ def test_a_signal_is_a_request(number):
         assert interrupt.requested
 
 
+def test_the_first_wish_is_acknowledged_at_once(capfd):
+    with Interrupt():
+        send(signal.SIGINT)
+        assert "stopping after the work in hand, then saving; Ctrl-C again ends at once" in capfd.readouterr().err
+        send(signal.SIGTERM)
+        assert capfd.readouterr().err == ""
+
+
 def test_a_second_ctrl_c_insists(monkeypatch):
     with Interrupt():
         send(signal.SIGINT)

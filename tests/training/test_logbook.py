@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from configs.errors import UsageError
 from training.folder import ROWS
 from training.logbook import Logbook, history
 
@@ -32,6 +33,19 @@ def test_noting_copies_and_keeps_no_graph(tmp_path):
         logbook.note({"a": average, "b": weight * 1})
         average.add_(10)
         assert logbook.flush(0) == {"a": 1.0, "b": 2.0}
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_a_sentence_and_hides_nothing_that_went_wrong_before(tmp_path, monkeypatch):
+    logbook = Logbook(tmp_path, TAGS, 0)
+    monkeypatch.setattr(logbook._writer, "close", no_space)
+    with pytest.raises(UsageError, match="No space left"), logbook:
+        logbook.note({"a": 1.0})
+    with pytest.raises(ZeroDivisionError), logbook:
+        raise ZeroDivisionError
 
 
 def test_an_unannounced_name_is_refused(tmp_path):

@@ -231,6 +231,20 @@ def test_a_run_that_was_stopped_before_its_first_interval_is_not_overwritten(tmp
         start(tmp_path)
 
 
+def test_a_run_of_an_older_version_is_not_overwritten_either(tmp_path):
+    go(start(tmp_path))
+    origin = tmp_path / "provenance.json"
+    kept = json.loads(origin.read_text())
+    assert kept.pop("saved") is True
+    origin.write_text(json.dumps(kept))
+    start(tmp_path)  # goes on, and notes it
+    assert json.loads(origin.read_text())["saved"] is True
+    origin.write_text(json.dumps(kept))
+    removed(tmp_path)
+    with pytest.raises(UsageError, match="no whole checkpoint to go on from"):
+        start(tmp_path)
+
+
 def test_a_signal_during_the_last_save_ends_a_run_whose_time_is_over(tmp_path, monkeypatch):
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given: os.kill(os.getpid(), signal.SIGTERM) or save(*given))

@@ -58,6 +58,7 @@ def test_of_several_gpus_the_one_in_use_alone_is_touched(monkeypatch, initialize
     asked, fork_rng = [], torch.random.fork_rng
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialized)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # of a GPU that is only said to be there
     monkeypatch.setattr(torch.random, "fork_rng", lambda chosen: asked.append(chosen) or contextlib.nullcontext())
     with fork_rng([]), seeded(0, "learner"):  # the real one, or the seed would stay with the tests after this
         pass
