@@ -125,6 +125,11 @@ class RunConfig:
                 f"--algorithm {self.algorithm} has no entropy bonus, no guard of the mask ratio, and a scaling of its "
                 f"own: {', '.join(unheard)} changes nothing"
             )
+        if self.contrastive.encoder == "small" and self.data.size > 32:
+            said.append(
+                f"--contrastive.encoder small is meant for images up to 32 pixels, these have {self.data.size}; for "
+                "larger ones take for example resnet18, which needs more time"
+            )
         off = AugmentConfig(strength=self.augment.strength)
         asked = [field.name for field in fields(off) if getattr(self.augment, field.name) != getattr(off, field.name)]
         if asked and self.augment_strength == 0 and self.reward.reference.kind != "expert":

@@ -134,6 +134,16 @@ def _code_length(network: LearnedPolicy) -> int:
     return network.code_length if isinstance(network, LatentPolicy) else 0
 
 
+def told(path: Path) -> dict[str, Any]:
+    """What a policy's card tells of its run (`export`), by the run's folder or the weights.
+
+    Raises:
+        UsageError: If it is missing or damaged.
+    """
+    about = _parse_card(_pair(path)[1]).get("about")
+    return about if isinstance(about, dict) else {}
+
+
 def _pair(path: Path) -> tuple[Path, Path]:
     """Where weights and card lie, given their folder or the weights."""
     weights = path / WEIGHTS if path.is_dir() else path
@@ -224,9 +234,8 @@ def main(argv: list[str]) -> None:
     """Read a policy, make its programs, compare them, write all of it with its card, print what was written."""
     config = read(ExportConfig, argv, prog="python -m policy.export", description=str(ExportConfig.__doc__))
     network = load(config.run)
-    weights_path, card_path = _pair(config.run)
-    out = in_run(config.out, weights_path.parent)
-    about = _parse_card(card_path).get("about", {})
+    out = in_run(config.out, _pair(config.run)[0].parent)
+    about = told(config.run)
     files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
     write(out, files, CARD, _card(network, about), {PROGRAM, ONNX})
     print(f"{out}: {CARD} and\n{table(files, 'the policy itself')}")

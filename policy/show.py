@@ -1,5 +1,6 @@
 """Look at a trained policy: `python -m policy.show runs/NAME`. Draws policy.png, prints a table of rates."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -40,6 +41,13 @@ def settings(run: Path) -> RunConfig:
             f"{run} has no {export.WEIGHTS}: the run has not ended. Give its command again; it goes on to the end"
         )
     return config
+
+
+def steps_since(run: Path) -> int:
+    """Steps of a run's curves past those of its exported policy; 0 where it does not tell."""
+    exported = export.told(run).get("steps")
+    logged = max((max(steps) for steps, _ in history(run / ROWS).values()), default=0)
+    return max(0, logged - exported) if isinstance(exported, int) else 0
 
 
 def starting_mask(config: RunConfig, like: Float[Tensor, "s s"]) -> dict[str, Float[Tensor, "s s"]]:
@@ -99,7 +107,13 @@ def main(argv: list[str]) -> None:
     """Read the run, look at the policy, draw, print."""
     show = read(ShowConfig, argv, prog="python -m policy.show", description=str(ShowConfig.__doc__))
     config = settings(show.run)
-    policy = export.load(show.run)
+    policy, since = export.load(show.run), steps_since(show.run)
+    if since:
+        print(
+            f"{show.run}: the run has gone on for {since} steps since its policy was exported, and has not ended: this "
+            "is what it did then. Give the run's command again; it goes on to the end",
+            file=sys.stderr,
+        )
     splits = images.load(config.data.in_folder(show.data_root), images.CPU)
     test = splits.test.thinned(show.images)
     habits = observe(policy, test.images())

@@ -77,6 +77,7 @@ def test_what_can_be_meant_is_not(flags):
         (["--augment.crop", "edge"], ["--augment.crop changes nothing"]),
         (["--data", "cifar10", "--augment.strength", "0", "--augment.rotation", "5"], ["--augment.rotation changes"]),
         (["--algorithm", "ppo", "--policy.ratio-range", "0.3", "0.3", "--reward.scaling", "none"], ["--algorithm ppo"]),
+        (["--data", "imagefolder"], ["--contrastive.encoder small is meant for images up to 32 pixels, these have 64"]),
         (["--reward", "cooperative", "--augment.blur", "0.5"], ["--reward cooperative", "--augment.blur changes"]),
     ],
 )

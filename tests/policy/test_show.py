@@ -55,6 +55,15 @@ def test_a_run_is_drawn_into_its_folder_and_told(run, capsys, monkeypatch):
     assert str(run / "policy.png") in said
 
 
+def test_a_policy_that_is_older_than_its_run_is_told(run, network, capsys, monkeypatch):
+    monkeypatch.setattr(show, "draw", lambda portrait, path: None)
+    for steps, told in ((20, ""), (8, "has gone on for 12 steps since its policy was exported")):
+        export.export(network, run, {"run": "trained", "steps": steps})
+        show.main([str(run), "--images", "40"])
+        said = capsys.readouterr().err
+        assert (told in said) if told else not said
+
+
 def test_the_picture_goes_where_it_is_told(run, tmp_path, monkeypatch):
     places = []
     monkeypatch.setattr(show, "draw", lambda portrait, path: places.append(path))
