@@ -24,7 +24,7 @@ class Start(Origin):
     """
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
-        super().__init__(dict(sources), "another --out")
+        super().__init__(dict(sources), "an --out of another name")
         self.before: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:

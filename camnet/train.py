@@ -180,7 +180,7 @@ def report(config: CamnetConfig, run: Run, card: dict[str, Any]) -> None:
         print(f"  {case:32s} " + "  ".join(f"{name} {measured[name]:.4f}" for name in SHOWN))
 
 
-@within_memory("lower --batch, --group or --candidates, for another --out")
+@within_memory("lower --batch, --group or --candidates, for an --out of another name")
 def main(argv: list[str]) -> None:
     """Read the settings and train, together with the other processes if torchrun started several."""
     with Ranks.join() as ranks:

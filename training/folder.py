@@ -231,4 +231,4 @@ def _unusable(path: Path, config: Any, error: OSError) -> str:
 
 
 def _elsewhere(config: Any) -> str:
-    return "--name OTHER" if hasattr(config, "name") else "another --out"
+    return "--name OTHER" if hasattr(config, "name") else "an --out of another name"

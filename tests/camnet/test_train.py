@@ -302,7 +302,7 @@ def test_a_resumed_training_names_the_weights_that_it_began_with_and_keeps_its_i
     (folder / "donor.safetensors").unlink()
     with monkeypatch.context() as patch:
         patch.setattr("env.images.MIN_CONTRAST", 0.5)  # other colors
-        with pytest.raises(UsageError, match=r"other source images: .*--data\.root.* choose another --out for a new"):
+        with pytest.raises(UsageError, match=r"other source images: .*--data\.root.* choose an --out of another name"):
             train.main(flags)
     train.main(flags)
     assert json.loads((folder / "tiny.json").read_text())["before"]["steps"] == 7
