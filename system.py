@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from camnet import frozen
 from camnet.fit import require_fit
 from configs.errors import UsageError
+from configs.places import at_home
 from configs.reading import read
 from configs.run import RunConfig
 from contrastive.accuracies import knn_top1
@@ -116,7 +117,7 @@ class System:
         with seeded(self.config.seed, "policy"):
             policy = build(settings, self.config.data.size, self.generator.proposable)
         if settings.start:
-            start_from(policy, Path(settings.start))
+            start_from(policy, at_home(Path(settings.start)))
         return policy.to(self.device)
 
     def new_learner(self) -> Learner:

@@ -27,6 +27,7 @@ from camnet.generator import Generator
 from configs.camnet import GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
+from configs.places import at_home
 from configs.typed import typed
 from training.atomic import explained, write_atomically
 from training.seeding import seeded
@@ -147,6 +148,14 @@ def require_place(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
+def provenance_of(path: Path) -> object:
+    """What the card of a file of weights tells of where they come from; None where there is none that can be read."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text()).get("provenance")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def load(
     name: str,
     device: torch.device,
@@ -258,7 +267,7 @@ def _made(name: str, device: torch.device, flag: str) -> Decorruptor:
 
 def _path_of(name: str, flag: str, others: str = "") -> Path:
     """The file of weights that a name or path means; `others` says what else might be meant."""
-    path = Path(name).expanduser() if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
+    path = at_home(Path(name)) if name.endswith(".safetensors") else SHIPPED / f"{name}.safetensors"
     if path.is_file():
         return path
     if Path(name).is_file():

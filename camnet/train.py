@@ -120,12 +120,24 @@ def card_of(trainer: Trainer, run: Run, argv: list[str], provenance: dict[str, A
     }
 
 
+def require_own(folder: RunFolder, out: Path) -> None:
+    """Refuse to replace weights that another training made.
+
+    Raises:
+        UsageError: If there are such, by what their card tells; without a card, if this training has made none yet.
+    """
+    if out.exists() and not folder.has_made(frozen.provenance_of(out)):
+        raise UsageError(f"--out {out}: weights of another training are there; remove them or choose another name")
+
+
 def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
     """Train, write weights and card, measure on the validation split, write the card once more."""
     if ranks.first:
         frozen.require_place(config.out)
     where = ranks.device(config.device)
     with RunFolder.open(Path("runs") / f"camnet-{config.out.stem}", config, MAY_DIFFER, ranks) as folder:
+        if ranks.first:
+            require_own(folder, config.out)
         with ranks.in_turn():  # the first downloads
             data = load(config.data, where, config.map_classes)
             images = with_unlabeled(data.train, config.data) if config.unlabeled else data.train
@@ -146,10 +158,6 @@ def train(config: CamnetConfig, argv: list[str], ranks: Ranks) -> None:
             device=where,
             ranks=ranks,
         )
-        if ranks.first and run.step == 0 and config.out.exists():
-            raise UsageError(
-                f"--out {config.out}: weights of another training are there; remove them or choose another --out"
-            )
         trainer.begin(resumed=run.step > 0)
         watched = data.validation.thinned(WATCHED)
         with run.logbook:

@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from configs.checks import require_range
 from configs.errors import UsageError
+from configs.places import at_home
 from configs.settings import nearest
 
 OWN_SIZE = {"digits": 16, "cifar10": 32, "cifar100": 32, "stl10": 96, "imagefolder": 64}
@@ -60,7 +61,7 @@ class DataConfig:
 
     def in_folder(self, root: str) -> "DataConfig":
         """The same images, their files in another folder; an empty text leaves it at the one that is set."""
-        return replace(self, root=Path(root).expanduser()) if root else self
+        return replace(self, root=at_home(Path(root))) if root else self
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name as JSON holds them: the folder as text."""

@@ -1,4 +1,4 @@
-"""Where results go unless a flag says otherwise: in the folder of the run that they are about."""
+"""Places: in the folder of a run, and at home."""
 
 from pathlib import Path
 
@@ -10,3 +10,8 @@ place as well.)"""
 def in_run(place: Path, run: Path) -> Path:
     """A path with a run's folder in place of `RUN` at its beginning; other paths stay."""
     return run.joinpath(*place.parts[1:]) if place.parts[:1] == (RUN,) else place
+
+
+def at_home(path: Path) -> Path:
+    """A path with the home folder in place of `~` at its beginning, as a shell has it; other paths stay."""
+    return path.expanduser() if path.parts[:1] == ("~",) else path

@@ -18,6 +18,7 @@ import tyro
 import yaml
 
 from configs.errors import UsageError
+from configs.places import at_home
 from configs.settings import suggestion, table
 from configs.yamlfile import stored_settings
 
@@ -99,8 +100,8 @@ def _at_home(config: T) -> T:
     """The configuration with `~` in its paths expanded, as a shell does only at the beginning of a word."""
     for entry in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, entry.name)
-        if isinstance(value, Path) and str(value).startswith("~"):
-            object.__setattr__(config, entry.name, value.expanduser())
+        if isinstance(value, Path):
+            object.__setattr__(config, entry.name, at_home(value))
         elif dataclasses.is_dataclass(value):
             _at_home(value)
     return config
@@ -116,7 +117,7 @@ def _spliced(kind: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]
             name = token.partition("=")[2] or next(waiting, "")
             if not name or name.startswith("--"):
                 raise UsageError("--config needs the path of a YAML file: --config FILE")
-            for setting, texts in stored_settings(Path(name), kind):
+            for setting, texts in stored_settings(at_home(Path(name)), kind):
                 # With `=` even an empty text, or one that starts with a dash, is a value.
                 flags += [f"--{setting.name}", *texts] if setting.is_sequence else [f"--{setting.name}={texts[0]}"]
                 sources[setting.name] = name

@@ -243,7 +243,8 @@ def _tell(reading: Reading, files: Sequence[File], config: DataConfig) -> None:
 def _passed_over(root: Path, names: Sequence[str]) -> str:
     """What to say of pictures of kinds that are not read; nothing where there are none."""
     places = [folder / name for folder, _ in _sources(root) for name in names if (folder / name).is_dir()]
-    endings = [path.suffix.lower() for place in places for path in place.rglob("*") if path.suffix.lower() in UNREAD]
+    files = (path for place in places for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+    endings = [path.suffix.lower() for path in files if path.suffix.lower() in UNREAD]
     kinds = ", ".join(sorted(set(endings)))
     return f"; {len(endings)} pictures passed over ({kinds}: convert them)" if endings else ""
 

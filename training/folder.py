@@ -101,6 +101,11 @@ class RunFolder:
                 "folder"
             )
 
+    def has_made(self, provenance: object) -> bool:
+        """Whether something was made by this run, by the provenance that it tells; None: if there are checkpoints."""
+        starts = self._origin().get("starts")
+        return self._has_checkpoints() if provenance is None else isinstance(starts, list) and provenance in starts
+
     def accept(self) -> None:
         """Note that the run begins or goes on: in provenance.json, under `starts`, and settings that now differ.
 

@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM as a wish to stop, granted at the end of a step."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType, TracebackType
@@ -48,6 +50,7 @@ class Interrupt:
             if self._interrupted_at is not None and now - self._interrupted_at > SAME_PRESS:
                 raise KeyboardInterrupt
             self._interrupted_at = self._interrupted_at or now
-        if not self.requested:
-            os.write(2, TOLD)  # not `print`, which the signal may have interrupted
-        self.requested = True
+        is_first, self.requested = not self.requested, True
+        if is_first and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody may be there to be told
+                os.write(sys.stderr.fileno(), TOLD)  # not `print`, which the signal may have interrupted

@@ -1,5 +1,6 @@
 """A training of CAMNet that was cut and resumed equals an uncut one bit for bit."""
 
+import contextlib
 import json
 import os
 import re
@@ -318,7 +319,7 @@ def test_a_resumed_training_keeps_its_weights_of_lpips(place, monkeypatch):
         with pytest.raises(UsageError, match="stopped at step 4 of 8"):
             train.main(flags)
     (folder / "vgg").write_bytes(b"others")
-    with pytest.raises(UsageError, match=r"other LPIPS weights: put the former file back as vgg, or choose another"):
+    with pytest.raises(UsageError, match=r"other LPIPS weights: put the former file back as vgg, or choose an"):
         train.main(flags)
     (folder / "vgg").write_bytes(b"some")
     train.main(flags)
@@ -330,6 +331,15 @@ def test_weights_of_another_training_are_not_replaced(place):
     with pytest.raises(UsageError, match=r"--out tiny\.safetensors: weights of another training are there; remove"):
         train.main(TINY)
     assert (folder / "tiny.safetensors").read_bytes() == b"another's"
+    (folder / "tiny.safetensors").unlink()
+    train.main([*TINY, "--steps", "4"])
+    (folder / "b").mkdir()  # the same name elsewhere: it goes on in the same run
+    for made, name in ((json.loads((folder / "tiny.json").read_text()), "own"), ({"provenance": {}}, "another's")):
+        (folder / "b" / "tiny.safetensors").write_bytes(name.encode())
+        (folder / "b" / "tiny.json").write_text(json.dumps(made))
+        with contextlib.nullcontext() if name == "own" else pytest.raises(UsageError, match="of another training"):
+            train.main([*TINY, "--steps", "4", "--out", "b/tiny.safetensors"])
+    assert (folder / "b" / "tiny.safetensors").read_bytes() == b"another's"
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(place):

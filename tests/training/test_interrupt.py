@@ -29,6 +29,17 @@ def test_the_first_wish_is_acknowledged_at_once(capfd):
         assert capfd.readouterr().err == ""
 
 
+def test_a_wish_is_noted_though_nobody_can_be_told(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        for stderr in (unread, None):
+            monkeypatch.setattr("training.interrupt.sys.stderr", stderr)
+            with Interrupt() as interrupt:
+                send(signal.SIGTERM)
+                assert interrupt.requested
+
+
 def test_a_second_ctrl_c_insists(monkeypatch):
     with Interrupt():
         send(signal.SIGINT)
