@@ -116,7 +116,11 @@ def fringe_ratio(real: Float[Tensor, "n p"], made: Float[Tensor, "m p"]) -> Floa
 
 
 def _fine_power(x: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 1 q q"]:
-    """Mean over places of 8 x 8 pixels of the squared differences of neighbors, across and down, summed."""
+    """Mean over places of 8 x 8 pixels of the squared differences of neighbors, across and down, summed.
+
+    There is one difference less than pixels, and places that are not whole are left out: of sides that are multiples of
+    8 the last row and column of places.
+    """
     across, down = x.diff(dim=3)[:, :, 1:], x.diff(dim=2)[..., 1:]
     power = (across.square() + down.square()).sum(dim=1, keepdim=True)
     return F.avg_pool2d(power, min(PLACE, power.shape[-1]))
