@@ -51,9 +51,9 @@ def require_unseen(card: Mapping[str, Any], flag: str, data: DataConfig, classes
         UsageError: If they were: such weights have seen images that the run holds out.
     """
     for link in history(card):
-        if same_images(link, data, classes) and link["data"].get("seed", data.seed) != data.seed:
+        if same_images(link, data, classes) and link["data"].get("seed") != data.seed:
             raise UsageError(
-                f"{flag} was trained on the split of --data.seed {link['data']['seed']} and has seen held-out "
+                f"{flag} was trained on the split of --data.seed {link['data'].get('seed')} and has seen held-out "
                 f"images of --data.seed {data.seed}: take weights of that split, which python -m camnet.train makes"
             )
 

@@ -246,8 +246,10 @@ def pretend_cuda() -> Iterator[Operations]:
         patch.setattr(Tensor, "__deepcopy__", lambda tensor, memo: tensor.detach().clone())
         patch.setattr(Tensor, "backward", backward)
         patch.setattr(torch.autograd, "grad", grad)
-        # What is read, or computed on the host, before the first step: images, weights, a logit, the layout's colors.
+        # What is read, or computed on the host, before the first step: images, their labels, weights, a logit, the
+        # layout's colors.
         patch.setattr(system.images, "load", images_of)
+        patch.setattr(system.System, "_check_held_out", lambda self: None)
         patch.setattr(frozen, "load_tensors", load_fake)
         patch.setattr(network, "logit_for", on_the_host)
         patch.setattr(Palette, "fit", staticmethod(palette))

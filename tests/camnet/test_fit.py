@@ -39,7 +39,6 @@ def test_another_split_is_refused_however_long_ago(card):
 
 def test_what_a_card_does_not_say_is_not_held_against_it():
     require_unseen({"steps": 3, "before": {"command": "of old", "before": None}}, "--start old", DataConfig(seed=1))
-    require_unseen({"data": {"name": "digits"}}, "--generator mine", DataConfig(seed=1))
 
 
 @pytest.mark.parametrize(
