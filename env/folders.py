@@ -281,12 +281,12 @@ def _require_classes(sources: list[tuple[Path, tuple[float, ...]]], names: Seque
             "val, or all three); else give the folder of one of them, which is then split"
         )
     for folder, _ in sources[1:]:
-        if not _subfolders(folder):
+        held = _subfolders(folder)
+        if not held:
             raise UsageError(
                 f"--data.root {root}: {folder} holds no folders. Put the images of each class into a folder of the "
                 f"same name as in {first}, or remove {folder}"
             )
-        held = _subfolders(folder)
         is_complete = config.classes and all(names[position] in held for position in config.chosen(names))
         if (strange := [name for name in held if name not in names]) and not is_complete:  # else they are left out
             raise UsageError(f"--data.root {root}: {folder} holds the class {strange[0]}, which {first} does not")

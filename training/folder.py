@@ -169,8 +169,8 @@ class RunFolder:
         return bool(self._origin().get(SAVED))
 
     def _has_checkpoints(self) -> bool:
-        """Whole or not; what a kill left of the writing of one does not count."""
-        return any(not path.name.endswith(TEMPORARY) for path in self.checkpoints.glob("step_*"))
+        """Whole or not; what a kill left of the writing of one is called otherwise."""
+        return any(self.checkpoints.glob("step_*"))
 
     def _record_start(self) -> None:
         origin = self._origin()
