@@ -118,6 +118,11 @@ class Distance(nn.Module):
         texture = [f"{self.texture_weight:g} color texture"] if self.texture_weight else []
         return "+".join([self.random.name, *(features.name for features in self.extra), pixels, *grid, *texture])
 
+    @staticmethod
+    def bytes_of(side: int) -> int:
+        """Size of the largest feature map of an image of that side."""
+        return 4 * WIDTH * side**2
+
     def features(self, x: Float[Tensor, "n 3 r r"]) -> list[Float[Tensor, "n _ _ _"]]:
         """What the distance compares: pixels, then amplitudes where they count, then feature maps."""
         texture = amplitudes(x) if self.texture_weight else []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from camnet.code import Code, Stage
 from camnet.degraded import Degraded
-from camnet.distance import WIDTH, Distance, by_region, overall
+from camnet.distance import Distance, by_region, overall
 from camnet.generator import Generator
 from camnet.parts import in_parts
 from camnet.prior import Lesson
@@ -155,8 +155,20 @@ class _Search:
         image = stage.image
         if self.level == len(self.generator.levels) - 1:
             image = self.generator.consistent(self.degraded, image)
-        terms = self.distance.terms(self.distance.features(image), self.truth)
+        terms = self._compared(image)
         return Tried(codes, stage, overall(terms)), terms
+
+    def _compared(self, images: Float[Tensor, "km 3 r r"]) -> list[Tensor]:
+        """The terms of m images of each, of a few at a time: the distance's maps are larger than the module's."""
+        m = len(images) // len(self.degraded)
+
+        def terms(rows: slice) -> list[Tensor]:
+            features = self.distance.features(images[m * rows.start : m * rows.stop])
+            return self.distance.terms(features, [part[rows] for part in self.truth])
+
+        row = m * self.distance.bytes_of(images.shape[-1])
+        parts = in_parts(terms, len(self.degraded), row, images.device)
+        return [torch.cat(same) for same in zip(*parts, strict=True)]
 
 
 def nearest(distances: Float[Tensor, "n m"], bound: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -186,7 +198,7 @@ def nearest_of(
         terms = distance.terms(distance.features(made(rows)), distance.features(truth[rows]))
         return by_region(terms, regions).unflatten(0, (-1, m)).argmin(dim=1)
 
-    return torch.cat(in_parts(choose, len(truth), m * 4 * WIDTH * truth.shape[-1] ** 2, truth.device))
+    return torch.cat(in_parts(choose, len(truth), m * distance.bytes_of(truth.shape[-1]), truth.device))
 
 
 def imle_loss(

@@ -1,19 +1,19 @@
 """Work on a batch in parts: as many rows at once as suit the device."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
 
-BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
-"""Size of the largest feature map of a part, by kind of device. On a CPU it should stay in the cache: 4 MiB is half as
-fast again as what fills the memory."""
+BYTES_AT_ONCE = {"cpu": 2**23, "cuda": 2**28}
+"""Size of the largest feature map of a part, by kind of device. On a CPU it should stay in the cache."""
 
 Made = TypeVar("Made")
 
 
 def in_parts(work: Callable[[slice], Made], rows: int, bytes_a_row: int, where: torch.device) -> list[Made]:
-    """What `work` makes of all rows, a slice of them at a time, in their order.
+    """What `work` makes of all rows, a slice of them at a time, in their order; slices differ by little.
 
     Args:
         work: Computes on the rows of a slice what does not depend on the others.
@@ -22,4 +22,6 @@ def in_parts(work: Callable[[slice], Made], rows: int, bytes_a_row: int, where: 
         where: The device.
     """
     at_once = max(1, BYTES_AT_ONCE.get(where.type, 2**28) // bytes_a_row)
-    return [work(slice(first, min(rows, first + at_once))) for first in range(0, rows, at_once)]
+    parts = -(-rows // at_once)
+    bounds = [rows * part // parts for part in range(parts + 1)]
+    return [work(slice(*pair)) for pair in pairwise(bounds)]
