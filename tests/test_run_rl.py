@@ -20,11 +20,15 @@ from configs.errors import UsageError
 from configs.reading import read
 from configs.run import RunConfig
 from env import reference
+from env.distribution import fixed_rates
 from env.engine import Engine
 from policy import export
+from policy.estimator import ScoreFunction
 from policy.evolution import Evolution
 from policy.network import PolicyNetwork
 from training import checkpoint
+from training.descent import Descent
+from training.schedule import one_cycle
 
 ROOT = Path(__file__).parents[1]
 STEPS = 9
@@ -252,6 +256,61 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, quick, capsys):
     capsys.readouterr()
     assert_equal_ends(run(cut), uncut)
     assert f"at step 4 of {STEPS}" in capsys.readouterr().out
+
+
+def test_the_rates_of_downsampling_are_told_each_under_its_factor():
+    told = run_rl.rates(fixed_rates(5, 4, 0.25, 0.4, (0.1, 0.3), torch.device("cpu")), True)
+    rates = {"mask_ratio": 0.25, "p_decolorize": 0.4, "p_downsample_2": 0.1, "p_downsample_4": 0.3}
+    assert {name: told[f"policy/{name}"].item() for name in rates} == pytest.approx(rates)
+    assert told.keys() == {f"policy/{name}" for name in (*rates, "entropy")}
+
+
+@pytest.fixture
+def systems(monkeypatch):
+    """The systems of runs, as they are built."""
+    built, original = [], run_rl.System
+
+    def kept(*given):
+        built.append(original(*given))
+        return built[-1]
+
+    monkeypatch.setattr(run_rl, "System", kept)
+    return built
+
+
+def test_a_generator_that_changes_in_the_run_is_found_out_by_its_hashes(tmp_path, quick, monkeypatch, systems):
+    def spoiled():
+        with torch.no_grad():
+            next(systems[0].generator._generator.parameters()).view(-1)[0] += 1
+
+    cut_in(monkeypatch, 1, spoiled)
+    summary = json.loads((run(tmp_path, "--steps", "3") / "summary.json").read_text())
+    assert summary["camnet_sha256_before"] == frozen.load("digits", torch.device("cpu")).sha256()
+    assert summary["camnet_sha256_after"] == systems[0].generator.sha256() != summary["camnet_sha256_before"]
+
+
+def test_the_end_compares_with_the_start_on_test_images_and_pictures_both_in_order(
+    tmp_path, quick, monkeypatch, systems
+):
+    asked, pictured = [], []
+
+    def spied_accuracies(learner, *images):
+        asked.append(images)
+        return dict.fromkeys(("knn_top1", "linear_top1"), 0.75 if learner is systems[0].learner else 0.25)
+
+    monkeypatch.setattr(run_rl, "accuracies", spied_accuracies)
+    monkeypatch.setattr(run_rl.pictures, "draw", lambda sheets, path: pictured.append(sheets))
+    folder = run(tmp_path, "--steps", "4", "--policy.learning-rate", "0.5")
+    (s,), (sheets,) = systems, pictured
+    assert len(asked) == 2
+    assert all(train is s.data.train and test is s.data.test for train, test in asked)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["knn_top1_untrained"], summary["knn_top1"]) == (0.25, 0.75)
+    before, after = (s.sheet(policy).grid() for policy in (s.new_policy(), s.policy))
+    assert not torch.equal(before, after)
+    assert list(sheets) == ["before training", "after training"]
+    for drawn, expected in zip(sheets.values(), (before, after), strict=True):
+        assert torch.equal(drawn.grid(), expected)
 
 
 def test_a_finished_run_goes_on_when_its_steps_are_raised(tmp_path, quick):
@@ -524,6 +583,36 @@ def test_the_policy_waits_for_its_warmup_and_its_turn(tmp_path, quick, monkeypat
         2,
         3,
     ]  # of steps 0 to 3, a half, the first is for warming up
+
+
+def test_the_policy_descends_its_loss_minus_the_entropys_bonus_plus_the_masks_guard(tmp_path, quick, monkeypatch):
+    """In value and in gradient, by the share of the schedule, with the weights that were set."""
+    loss_of, step, expected, checked = ScoreFunction.loss, Descent.step, [], []
+
+    def spied_loss(self, pi, *rest):
+        loss, figures = loss_of(self, pi, *rest)
+        ratio = pi.mask_ratio()
+        guard = ((0.5 - ratio).clamp(min=0) + (ratio - 0.6).clamp(min=0)).square().mean()
+        expected.append((loss, 0.3 * pi.entropy().mean(), 7 * guard))
+        return loss, figures
+
+    def spied_step(self, handed, share=1.0):
+        if expected:
+            loss, bonus, guard = expected.pop()
+            meant = loss - bonus + guard
+            assert handed.item() == pytest.approx(meant.item(), rel=1e-5)
+            gradients = [torch.autograd.grad(each, self.parameters, retain_graph=True) for each in (handed, meant)]
+            for found, wanted in zip(*gradients, strict=True):
+                torch.testing.assert_close(found, wanted)
+            checked.append((share, min(abs(part.item()) for part in (loss, bonus, guard))))
+        return step(self, handed, share)
+
+    monkeypatch.setattr(ScoreFunction, "loss", spied_loss)
+    monkeypatch.setattr(Descent, "step", spied_step)
+    weights = ["--policy.entropy-weight", "0.3", "--policy.ratio-weight", "7", "--policy.ratio-range", "0.5", "0.6"]
+    run(tmp_path, *weights, "--steps", "4")
+    assert [share for share, _ in checked] == [one_cycle(step / 4) for step in (1, 2, 3)]
+    assert all(smallest > 0.01 for _, smallest in checked)
 
 
 def test_weights_are_perturbed_for_a_reward_alone(tmp_path, quick, monkeypatch):
