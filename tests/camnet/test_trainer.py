@@ -16,6 +16,7 @@ from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.data import DataConfig
 from configs.errors import UsageError
 from env.images import ImageSet, load
+from training.schedule import one_cycle
 from training.seeding import generator_at
 
 SMALL = GeneratorConfig(resolutions=(4, 8, 16), widths=(8, 8, 8), blocks=1, global_code=4)
@@ -47,6 +48,17 @@ def test_a_round_is_one_search_and_group_times_reuse_steps(searches):
     assert searches == [8]
     assert len(figures) == 6 == t.config.stride
     assert t.descent.skipped == 0
+
+
+@pytest.mark.parametrize("only", ["", "prior", "colorist", "painter"])
+def test_every_step_of_a_round_is_as_long_as_the_schedule_says(tmp_path, monkeypatch, only):
+    parts = {"prior": (4,)} if only == "prior" else {only: (8, 8, 8)} if only else {}
+    settings = {"start": given(tmp_path), f"only_{only}": True} if only else {}
+    t, shares = trainer(generator=replace(SMALL, **parts), reuse=2, **settings), []
+    step = t.descent.step
+    monkeypatch.setattr(t.descent, "step", lambda loss, share=1.0: shares.append(share) or step(loss, share))
+    list(t.round(0, 0.3))
+    assert shares == [one_cycle(0.3)] * t.config.stride
 
 
 def test_adaptive_searches_again_for_a_share_between_passes(searches):
