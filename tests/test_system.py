@@ -101,6 +101,52 @@ def test_chance_is_that_of_the_views_that_the_learner_sees(flags):
     assert s.alarms.chance == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kind", ["corruption", "expert", "labels"])
+def test_the_reference_is_made_of_validation_images(monkeypatch, kind):
+    makers = {"corruption": "corrupted_pairs", "expert": "expert_pairs", "labels": "labelled_images"}
+    make, taken = getattr(reference, makers[kind]), []
+
+    def spied(config, images, *rest):
+        taken.append(images)
+        return make(config, images, *rest)
+
+    monkeypatch.setattr(f"system.{makers[kind]}", spied)
+    s = system("--reward.reference.kind", kind)
+    assert [images is s.data.validation for images in taken] == [True]
+
+
+def test_the_accuracy_in_a_run_is_that_of_validation_images_among_training_images(monkeypatch):
+    s, asked = system(), []
+    monkeypatch.setattr("system.knn_top1", lambda *given: asked.append(given) or torch.tensor(0.5))
+    s.validation_accuracy()
+    ((learner, bank, queries),) = asked
+    assert (learner, bank, queries) == (s.learner, s.data.train, s.data.validation)
+
+
+@pytest.mark.parametrize("kind", ["corruption", "labels"])
+def test_the_held_out_loss_leaves_the_learner_as_it_was(kind):
+    s = system("--reward.reference.kind", kind)
+    s.engine.learn([s.data.train.images(s.world.rows(0)).expand(2, -1, -1, -1, -1)], s.world.rows(0), 0, Turn())
+    before = {name: value.clone() for name, value in s.learner.state_dict().items()}
+    loss = s._held_out_loss(s.learner, *s.engine.reference.at(0))
+    assert loss.requires_grad
+    assert s.learner.training
+    assert any(name.endswith("running_mean") for name in before)
+    for name, value in s.learner.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_step_sizes_weight_decay_and_clipping_reach_their_optimizers():
+    learners = ["--contrastive.learning-rate", "0.002", "--contrastive.weight-decay", "0.07"]
+    policys = ["--policy.learning-rate", "0.02", "--policy.clip-norm", "0.3"]
+    s = system(*learners, *policys, "--reward.reference.momentum", "0.4")
+    (learner,), (policy,) = s.descent.optimizer.param_groups, s.descend_policy.optimizer.param_groups
+    assert (s.descent.learning_rate, learner["lr"], learner["weight_decay"]) == (0.002, 0.002, 0.07)
+    assert (s.descend_policy.learning_rate, policy["lr"], policy["weight_decay"]) == (0.02, 0.02, 0)
+    assert (s.descent.clip, s.descend_policy.clip) == (1e6, 0.3)
+    assert (s.reward.step_size, s.reward.momentum) == (0.002, 0.4)
+
+
 FRESH = """
 import sys
 import gymnasium
