@@ -32,6 +32,23 @@ def test_the_readmes_commands_get_folders_of_their_own(monkeypatch):
     assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("flags", "strength"),
+    [
+        ([], 0.0),
+        (["--policy", "none", "--reward", "none"], 0.0),
+        (["--data", "cifar10"], 0.5),
+        (["--data", "cifar10", "--policy", "random", "--reward", "none"], 0.5),
+        (["--data", "cifar10", "--policy", "none", "--reward", "none"], 1.0),
+        (["--data", "cifar10", "--augment.strength", "0.25"], 0.25),
+        (["--policy", "none", "--reward", "none", "--augment.strength", "0.75"], 0.75),
+    ],
+    ids=str,
+)
+def test_photographs_are_augmented_by_half_beside_generated_views_and_in_full_without(flags, strength):
+    assert parse(*flags).augment_strength == strength
+
+
 def test_a_name_says_what_is_not_the_default_and_is_a_plain_file_name():
     flags = ["--generator", "runs/my own.safetensors", "--contrastive.encoder", "timm:resnet10t", "--views", "all"]
     assert parse(*flags, "--loss", "dcl").run_name == "digits-loss-slope-all-dcl-timm_resnet10t-my_own-seed0"
