@@ -18,7 +18,13 @@ from policy.portable import BATCHES, TOLERANCE, Portable, outputs, parity, rando
 from training.onnx import run_onnx
 
 ROOT = Path(__file__).parents[2]
-KINDS = {"cells": {"mask": "cells"}, "budget": {"mask": "budget"}, "latent": {"name": "latent"}}
+KINDS = {
+    "cells": {"mask": "cells"},
+    "budget": {"mask": "budget"},
+    "smooth": {"mask": "smooth"},
+    "autodropout": {"name": "autodropout"},
+    "latent": {"name": "latent"},
+}
 WITH_ONNX = ("cells",)
 """It takes seconds a policy; one is enough to see that ONNX says what the same program says as .pt2."""
 # Tracing looks into every call, and cannot look into the shape checks that pytest puts around them.
