@@ -4,6 +4,7 @@ run_rl.py trains with it; the Gymnasium environment `CorruptionPolicy-v0` is the
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from camnet import frozen
-from camnet.fit import require_fit
+from camnet.fit import caution, require_fit
 from configs.errors import UsageError
 from configs.places import at_home
 from configs.reading import read
@@ -189,6 +190,8 @@ class System:
         if config.reward.compares_held_out:
             self._check_held_out()
         require_fit(self.generator, self.generator_name, config.data, self.data.classes, self._factors())
+        if said := caution(self.generator.card, f"--generator {self.generator_name}", config.data, self.data.classes):
+            print(said, file=sys.stderr)
         if config.policy.name == "latent" and not self.generator.proposable:
             raise UsageError(
                 f"--policy latent proposes codes, but --generator {self.generator_name} takes none: use a CAMNet"

@@ -59,6 +59,11 @@ def main() -> None:
         "steps": ["--steps", str(card["steps"]), "--max-minutes", "0"],
         "time": ["--steps", str(FOREVER), "--max-minutes", str(card["seconds"] / 60)],
     }
+    if (ranks := card.get("provenance", {}).get("ranks", 1)) > 1:
+        raise SystemExit(
+            f"{weights}: {ranks} processes trained it together, the controls would be trained by one: neither their "
+            "steps nor their time would be equal"
+        )
     controls = {}
     for name, length in lengths.items():
         controls[name] = Path(f"runs/{weights.stem}_m1_{name}.safetensors")

@@ -1,6 +1,7 @@
 """What the card of a generator says of its training: on which images, and for which cases."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,13 +22,16 @@ def data_of(card: Mapping[str, Any], config: EvaluationConfig) -> DataConfig:
     Raises:
         UsageError: If the card does not say, or names a set that there is none of.
     """
-    own = {"root": config.data_root, "download": config.download}
     try:
-        return typed(DataConfig, card["data"] | own)
+        trained = typed(DataConfig, card["data"] | {"root": config.data_root})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(
             f"--generator {config.generator}: its card does not say which images it is for ({error})"
         ) from error
+    try:
+        return replace(trained, download=config.download)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def cases_of(given: str, operator: Decorruptor, where: torch.device) -> dict[str, Case]:

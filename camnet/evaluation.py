@@ -19,6 +19,7 @@ from camnet.distance import CALIBRATION_IMAGES, Distance, Features
 from camnet.features import added, lpips_source
 from camnet.figures import figures
 from camnet.fills import KINDS
+from camnet.fit import caution
 from camnet.table import Figures
 from camnet.tasks import Case
 from configs.data import DataConfig
@@ -115,6 +116,9 @@ def prepare(config: EvaluationConfig, where: torch.device) -> Evaluation:
     splits = load(data, where, map_classes_of(first.card))
     split: ImageSet = getattr(splits, config.split)
     images = split.thinned(config.images)
+    for who, operator in operators.items():
+        if said := caution(operator.card, who, data, splits.classes):
+            print(said, file=sys.stderr)
     able: dict[str, tuple[Case, list[str]]] = {name: (case, []) for name, case in cases.items()}
     for who, operator in operators.items():
         for name in restorable(who, operator, first, cases, images.thinned(1)):

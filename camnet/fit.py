@@ -12,6 +12,7 @@ from configs.data import DataConfig
 from configs.errors import UsageError
 from env.actions import CHOICES
 from env.corruption import FACTORS
+from env.folders import splits_at
 
 
 def history(card: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -51,11 +52,38 @@ def require_unseen(card: Mapping[str, Any], flag: str, data: DataConfig, classes
         UsageError: If they were: such weights have seen images that the run holds out.
     """
     for link in history(card):
-        if same_images(link, data, classes) and link["data"].get("seed") != data.seed:
+        if same_images(link, data, classes) and link["data"].get("seed", data.seed) != data.seed:
             raise UsageError(
-                f"{flag} was trained on the split of --data.seed {link['data'].get('seed')} and has seen held-out "
+                f"{flag} was trained on the split of --data.seed {link['data']['seed']} and has seen held-out "
                 f"images of --data.seed {data.seed}: take weights of that split, which python -m camnet.train makes"
             )
+
+
+def caution(card: Mapping[str, Any], flag: str, data: DataConfig, classes: tuple[str, ...] = ()) -> str:
+    """What to say of weights that were trained on images of the same classes from a folder with other splits.
+
+    They may have seen images that the run holds out; or the images may be others, which nothing here can tell.
+
+    Args:
+        card: Of the weights.
+        flag: What named them, with its value.
+        data: The run's images.
+        classes: Names of the run's classes; empty: unknown.
+
+    Returns:
+        Nothing where there is nothing to say.
+    """
+    if data.name != "imagefolder":
+        return ""
+    here = splits_at(data.root)
+    for link in history(card):
+        if same_images(link, data, classes) and link.get("splits") not in (None, list(here)):
+            there = " and ".join(f"{name}/" for name in link["splits"]) or "no splits in it"
+            return (
+                f"{flag} was trained on a folder with {there}, --data.root {data.root} is split otherwise. If the "
+                "images are the same, it has seen some that are held out here"
+            )
+    return ""
 
 
 def require_fit(

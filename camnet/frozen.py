@@ -104,6 +104,11 @@ class FrozenGenerator(Decorruptor):
         parts = iter(proposed[:, :, None, None].split(self._generator.config.global_code, dim=1))
         return [Code(next(parts), code.noise) if one else code for code, one in zip(codes, self._is_whole, strict=True)]
 
+    @property
+    def settings(self) -> GeneratorConfig:
+        """Those of the network."""
+        return self._generator.config
+
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, for a training that begins with them."""
         return self._generator.state_dict()
@@ -288,7 +293,10 @@ def _read_card(given: str, path: Path) -> tuple[GeneratorConfig, dict[str, Any]]
         card = json.loads(path.read_text())
         config = typed(GeneratorConfig, card["generator"])
         for link in history(card):
-            if not isinstance(link.get("data", {}), dict) or not isinstance(link.get("class_names", []), list):
+            names, splits = link.get("class_names", []), link.get("splits")
+            if not (
+                isinstance(link.get("data", {}), dict) and isinstance(names, list) and isinstance(splits or [], list)
+            ):
                 raise TypeError("it does not name the images that it was trained on")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{given}: the card {path} is missing or damaged ({error})") from error

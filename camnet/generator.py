@@ -50,14 +50,15 @@ class Generator(Cascade):
 
     def painter_codes(self, n: int, generator: torch.Generator) -> Code:
         """Draw n codes of the painter: styles, and what decides between exemplars, where fills are made of such."""
-        config, device = self.config, generator.device
-        style = torch.randn(
-            n, config.global_code, config.painter_regions, config.painter_regions, generator=generator, device=device
-        )
-        if not config.exemplars:
+        style, side = self.painter_styles(n, generator), self.config.resolutions[-1]
+        if not self.config.exemplars:
             return Code(style, style[:, :0])
-        side = config.resolutions[-1]
-        return Code(style, torch.randn(n, 2, side, side, generator=generator, device=device))
+        return Code(style, torch.randn(n, 2, side, side, generator=generator, device=generator.device))
+
+    def painter_styles(self, n: int, generator: torch.Generator) -> Float[Tensor, "n z g g"]:
+        """Draw n styles of the painter."""
+        length, regions = self.config.global_code, self.config.painter_regions
+        return torch.randn(n, length, regions, regions, generator=generator, device=generator.device)
 
     def forward(
         self, degraded: Degraded, codes: list[Code | Candidates], exemplars: bool = True

@@ -144,7 +144,9 @@ class _Search:
         best = tried.select(winner + m * torch.arange(images, device=of_image.device))
         if regions == 1:
             return best, Lesson(self.entered.features, styles, winner[:, None, None])
-        choice = by_region(terms, regions).unflatten(0, (images, -1)).argmin(dim=1)
+        of_regions = by_region(terms, regions).unflatten(0, (images, -1))
+        is_rejected = (of_image < bound[:, None])[:, :, None, None]
+        choice = torch.where(is_rejected, torch.inf, of_regions).argmin(dim=1)
         patchwork, _ = self._try(codes.patchwork(choice))
         is_nearer = (patchwork.distances < best.distances) & (patchwork.distances >= bound)
         return Rows.where(is_nearer, patchwork, best), Lesson(self.entered.features, styles, choice)

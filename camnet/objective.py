@@ -70,7 +70,7 @@ class Objective:
             return 0.0, {}
         random = self._random("painter", step)
         hidden = self.tasks.holes(x, random).hidden
-        styles = self.generator.painter_codes(len(x) * self.config.paintings, random).style.unflatten(0, (len(x), -1))
+        styles = self.generator.painter_styles(len(x) * self.config.paintings, random).unflatten(0, (len(x), -1))
         sketch = self.generator.sketch(x, hidden)
         loss = painting_loss(painter, self.distance, sketch, x, hidden, styles).mean()
         return loss, {"camnet/fill_loss": loss.detach()}

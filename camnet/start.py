@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from camnet.generator import Generator
+from configs.camnet import CamnetConfig, GeneratorConfig
 from configs.errors import UsageError
 from training.origin import Origin, Source
 
@@ -72,6 +73,37 @@ def take_over(weights: dict[str, Tensor], generator: Generator, name: str) -> st
         )
     generator.load_state_dict(own | fitting)
     return f"{len(fitting)} of {len(own)} tensors taken over, the others drawn"
+
+
+def require_heard_alike(there: GeneratorConfig, config: CamnetConfig) -> None:
+    """Refuse to leave modules as they are and run them under other settings, of which their weights tell nothing.
+
+    Args:
+        there: Settings that the weights of --start were trained with.
+        config: A training that leaves a part of the network as it is.
+
+    Raises:
+        UsageError: If one differs; names it.
+    """
+    here = config.generator
+    left = range(config.only_first, len(here.resolutions))
+    pairs: dict[str, tuple[Any, Any]] = {
+        "resolutions": (there.resolutions, here.resolutions),
+        "smooth": (there.smooth, here.smooth),
+        "fill": (there.fill, here.fill),
+        "regions": (tuple(map(there.regions_of, left)), tuple(map(here.regions_of, left))),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise UsageError(
+                f"{config.only}: --start {config.start} was trained with --generator.{name} {spelled(theirs)}, not "
+                f"{spelled(ours)}, and what is left as it is would restore otherwise; give --generator.{name} as there"
+            )
+
+
+def spelled(value: Any) -> str:
+    """A setting as it is typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _lightness_of(head: Tensor, own: Tensor) -> Tensor:

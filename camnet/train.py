@@ -22,6 +22,7 @@ from camnet.trainer import Trainer
 from configs.camnet import CamnetConfig, Task
 from configs.errors import UsageError, as_program
 from configs.reading import read
+from env.folders import splits_at
 from env.images import ImageSet, load, with_unlabeled
 from training import tags
 from training.folder import RunFolder
@@ -103,6 +104,7 @@ def card_of(trainer: Trainer, run: Run, argv: list[str], provenance: dict[str, A
         "generator": asdict(config.generator),
         "data": config.data.told(),
         "class_names": trainer.classes,
+        "splits": splits_at(config.data.root) if config.data.name == "imagefolder" else None,
         "grids": config.grids,
         "unlabeled": config.unlabeled,
         "layouts": config.layouts,

@@ -4,6 +4,7 @@ The search runs without gradient; the codes that it finds serve one gradient ste
 draws is a function of (seed, step), and everything that it changes lies in `Trainer.parts`.
 """
 
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -16,13 +17,13 @@ from camnet.code import Code
 from camnet.degraded import Degraded
 from camnet.distance import CALIBRATION_IMAGES, Distance
 from camnet.features import added
-from camnet.fit import require_unseen
+from camnet.fit import caution, require_unseen
 from camnet.generator import Generator
 from camnet.imle import Found, pyramid, search
 from camnet.layout import SAMPLE, Palette
 from camnet.objective import Curves, Objective
 from camnet.prior import Lesson
-from camnet.start import Start, take_over
+from camnet.start import Start, require_heard_alike, take_over
 from camnet.tasks import Tasks
 from configs.camnet import CamnetConfig
 from configs.errors import UsageError
@@ -42,6 +43,7 @@ KEPT = (
     "file_sha256",
     "data",
     "class_names",
+    "splits",
     "palette",
     "before",
 )
@@ -88,8 +90,7 @@ class Trainer:
             config.texture_weight,
         )
         fits = "layout" in config.generator.tasks and images.layouts is None
-        palette = Palette.fit(images.spread(SAMPLE), config.generator.layout_classes, config.seed) if fits else None
-        self.tasks = Tasks(config.generator, config.grids, config.pure, palette)
+        self.tasks = Tasks(config.generator, config.grids, config.pure, self._palette() if fits else None)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
         plays = config.adversarial_weight > 0 and not config.only_prior
         self.adversary = Adversary(config, where, self.ranks) if plays else None
@@ -99,6 +100,14 @@ class Trainer:
         self.averaged.prepare(precision)
         if config.compile:
             self.distance.compile_parts()
+
+    def _palette(self) -> Palette:
+        """Of the training images."""
+        classes = self.config.generator.layout_classes
+        try:
+            return Palette.fit(self.images.spread(SAMPLE), classes, self.config.seed)
+        except ValueError as error:
+            raise UsageError(f"--generator.layout-classes {classes}: {error}") from error
 
     def begin(self, resumed: bool = False) -> None:
         """Begin with the weights of --start, where they are given; to be called once, before the first round.
@@ -123,6 +132,9 @@ class Trainer:
         config = self.config
         first = frozen.load(config.start, self.device, flag="--start")
         require_unseen(first.card, f"--start {config.start}", config.data, self.classes)
+        said = caution(first.card, f"--start {config.start}", config.data, self.classes)
+        if said and self.ranks.first:
+            print(said, file=sys.stderr)
         if not resumed:
             weights = first.state_dict()
             drawn = ("priors.", *(f"{new}." for new in ("painter", "colorist") if config.only == f"--only-{new}"))
@@ -133,6 +145,8 @@ class Trainer:
                     f"{only}: --start {config.start} is another network, so parts of this one would stay untrained; "
                     f"train it first, without {only}"
                 )
+            if only:
+                require_heard_alike(first.settings, config)
             taken = take_over(weights, self.generator, config.start)
             self.averaged.load_state_dict(self.generator.state_dict())
             if self.ranks.first:

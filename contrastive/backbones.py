@@ -49,6 +49,8 @@ def build(name: str, width: int, image_size: int) -> nn.Module:
             part.p = 0.0
         elif type(part).__name__ == "DropPath":  # timm's stochastic depth, without importing timm
             part.drop_prob = 0.0  # type: ignore[assignment]
+        elif isinstance(getattr(part, "drop_rate", None), float):  # where timm's models call F.dropout
+            part.drop_rate = 0.0  # type: ignore[assignment]
     return network
 
 

@@ -57,6 +57,7 @@ def export(learner: Learner, folder: Path, about: dict[str, Any], onnx: bool = F
 def _files(learner: Learner, onnx: bool) -> dict[str, Written]:
     if onnx:
         require_onnx()
+    learner.encoder.train(learner.encoder.training)  # some of timm's keep what cannot be copied until they are told
     backbone = copy.deepcopy(learner.encoder).cpu().eval()
     files = {WEIGHTS: _weights(learner, backbone)}
     if onnx:

@@ -249,6 +249,11 @@ def _passed_over(root: Path, names: Sequence[str]) -> str:
     return f"; {len(endings)} pictures passed over ({kinds}: convert them)" if endings else ""
 
 
+def splits_at(root: Path) -> tuple[str, ...]:
+    """Names of the folders that are splits, such as train and val; none where the images of one folder are split."""
+    return tuple(folder.name for folder, _ in _sources(root) if folder != root)
+
+
 def _sources(root: Path) -> list[tuple[Path, tuple[float, ...]]]:
     """Folders that hold classes, with the shares of training, validation and test to be cut from each."""
     if not (os.access(root, os.R_OK | os.X_OK) and root.is_dir()):

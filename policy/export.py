@@ -127,7 +127,11 @@ def _card(network: LearnedPolicy, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _weights(network: LearnedPolicy) -> bytes:
     """The weights as a safetensors file."""
-    return safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise UsageError(f"the policy's weights {name} hold NaN or infinity: export an earlier checkpoint")
+    return safetensors.torch.save(state)
 
 
 def _code_length(network: LearnedPolicy) -> int:
@@ -230,13 +234,22 @@ def _compare(before: LearnedPolicy, after: LearnedPolicy) -> None:
             raise RuntimeError(f"the exported policy's {name} probabilities differ from the trained one's")
 
 
+def _require_own(path: Path, weights: bytes) -> None:
+    """Refuse to replace another policy by these weights."""
+    if path.is_file() and path.read_bytes() != weights:
+        raise UsageError(f"{path} holds another policy, which would be lost: choose another --out, or move it away")
+
+
 def main(argv: list[str]) -> None:
     """Read a policy, make its programs, compare them, write all of it with its card, print what was written."""
     config = read(ExportConfig, argv, prog="python -m policy.export", description=str(ExportConfig.__doc__))
-    network = load(config.run)
-    out = in_run(config.out, _pair(config.run)[0].parent)
+    network, source = load(config.run), _pair(config.run)[0]
+    out = in_run(config.out, source.parent)
     about = told(config.run)
-    files = {WEIGHTS: Written(_weights(network)), **programs(network, config)}
+    weights = Written(_weights(network))
+    if source.resolve() != (out / WEIGHTS).resolve():
+        _require_own(out / WEIGHTS, weights.content)
+    files = {WEIGHTS: weights, **programs(network, config)}
     write(out, files, CARD, _card(network, about), {PROGRAM, ONNX})
     print(f"{out}: {CARD} and\n{table(files, 'the policy itself')}")
 

@@ -222,6 +222,13 @@ def test_a_card_that_names_no_images_is_refused(weights, data):
     load_operators(EvaluationConfig(generator=weights("one"), against=(odd,)), CPU)
 
 
+def test_nothing_to_download_is_not_blamed_on_the_card(weights, tmp_path):
+    folder = weights("folder", card={"data": {"name": "imagefolder", "size": 16, "seed": 0}})
+    flags = ["--data-root", str(tmp_path), "--download", "True"]
+    with pytest.raises(UsageError, match=r"^--data\.download True: there is nothing to download"):
+        evaluate.main(["--generator", folder, *flags])
+
+
 def test_a_folder_that_cannot_be_made_is_named(weights, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(UsageError, match=r"cannot write .*taken"):

@@ -7,7 +7,7 @@ import torch
 
 from camnet import frozen
 from camnet.fills import Fill
-from camnet.fit import history, require_fit, require_unseen, same_images
+from camnet.fit import caution, history, require_fit, require_unseen, same_images
 from configs.data import DataConfig
 from configs.errors import UsageError
 
@@ -35,6 +35,27 @@ def test_another_split_is_refused_however_long_ago(card):
     with pytest.raises(UsageError, match=r"--generator mine .* of --data\.seed 0 .* of --data\.seed 1"):
         require_unseen(card, "--generator mine", DataConfig(seed=1))
     require_unseen(card, "--generator mine", DataConfig(name="cifar10", seed=1))
+
+
+def test_a_folder_that_was_split_otherwise_is_told(tmp_path):
+    for name in ("train/cat", "val/cat"):
+        (tmp_path / name).mkdir(parents=True)
+    split, whole = (DataConfig(name="imagefolder", root=root) for root in (tmp_path, tmp_path / "train"))
+    card = FOLDER | {"class_names": ["cat"]}
+    for others, same, other in ((["train", "val"], split, whole), ([], whole, split)):
+        known = card | {"splits": others}
+        for link in (known, {"before": known}):
+            assert not caution(link, "--start old", same, ("cat",))
+            said = caution(link, "--start old", other, ("cat",))
+            assert said.startswith("--start old was trained on a folder with ")
+            assert str(other.root) in said
+        assert not caution(known, "--start old", other, ("dog",))
+    assert not caution(card, "--start old", whole, ("cat",))
+    assert not caution(DIGITS | {"splits": None}, "--start old", DataConfig(), ("cat",))
+
+
+def test_a_split_that_a_card_does_not_name_is_not_held_against_it():
+    require_unseen({"data": {"name": "digits"}}, "--generator mine", DataConfig(seed=1))
 
 
 def test_what_a_card_does_not_say_is_not_held_against_it():

@@ -124,10 +124,32 @@ def test_a_patchwork_is_left_out_where_it_is_nearer_than_allowed():
     assert reject < 1
     assert (patched < whole.amin(dim=1)).sum() > n // 2  # else there is nothing to leave out
     bound = reject * middle
-    allowed = torch.where(whole < bound[:, None], torch.inf, whole).amin(dim=1)
-    expected = torch.where(patched < bound, allowed, patched)
-    assert torch.allclose(found(reject), expected, atol=1e-5)
-    assert (expected - patched).max() > 1e-3
+    every = (whole >= bound[:, None]).all(dim=1)  # where some are left out, patchworks are made of the others
+    expected = torch.where(patched < bound, whole.amin(dim=1), patched)
+    assert torch.allclose(found(reject)[every], expected[every], atol=1e-5)
+    assert (expected - patched)[every].max() > 1e-3
+    assert (found(reject) >= bound).all()
+
+
+def test_no_region_is_taken_from_what_is_left_out():
+    n, m = 16, 4
+    torch.manual_seed(0)
+    generator = Generator(replace(CONFIG, regions=(1, 1, 4), prior=(2, 2, 2)))
+    distance, corrupted, targets = problem(n)
+    drawn = draws(generator, n, (1, 1, m), 4)
+    candidates = [drawn[2].select(torch.arange(n) * m + j) for j in range(m)]
+    with torch.no_grad():
+        images = [generator(corrupted, [*drawn[:2], code])[-1] for code in candidates]
+    whole = torch.stack([distance(image, targets[-1]) for image in images], dim=1)
+    is_rejected = whole < whole.median(dim=1, keepdim=True).values
+
+    def taken_of_these(reject):
+        random = torch.Generator().manual_seed(4)
+        found = search(generator, distance, corrupted, targets, (1, 1, m), random, reject)
+        return is_rejected.gather(1, found.lessons[-1].choice.flatten(1))
+
+    assert taken_of_these(0.0).float().mean() > 0.3
+    assert not taken_of_these(1.0).any()
 
 
 def test_what_is_left_out_does_not_depend_on_the_units_of_the_distance(generator):

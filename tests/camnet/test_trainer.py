@@ -421,6 +421,45 @@ def test_a_colorist_is_learned_beside_the_network():
     assert "camnet/color_loss" not in next(trainer().round(0, 0.3))
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"smooth": True}, "smooth False, not True"),
+        ({"fill": True}, "fill False, not True"),
+        ({"regions": (1, 1, 4)}, r"regions 1 1 1, not 1 1 4"),
+        ({"resolutions": (8, 16, 32)}, "resolutions 4 8 16, not 8 16 32"),
+    ],
+)
+def test_what_is_left_as_it_is_keeps_its_settings(tmp_path, other, said):
+    start, size = given(tmp_path, generator=SMALL), {"data": DataConfig(size=32)} if "resolutions" in other else {}
+    changed = replace(SMALL, prior=(4,), **other)
+    trainer(start=start, generator=changed, **size)
+    with pytest.raises(UsageError, match=rf"^--only-prior: .* was trained with --generator\.{said}, "):
+        trainer(start=start, generator=changed, only_prior=True, **size)
+    trainer(start=start, generator=replace(SMALL, prior=(4,), regions=(1, 1, 1)), only_prior=True)
+
+
+def test_regions_of_the_modules_that_are_trained_alone_may_change(tmp_path):
+    start = given(tmp_path, generator=SMALL)
+    trainer(start=start, generator=replace(SMALL, regions=(1, 2, 1)), only_first=2)
+    with pytest.raises(UsageError, match=r"^--only-first: .*regions 1, not 4"):
+        trainer(start=start, generator=replace(SMALL, regions=(1, 2, 4)), only_first=2)
+
+
+def test_more_classes_than_colors_are_refused_by_flag(monkeypatch):
+    monkeypatch.setattr("camnet.trainer.SAMPLE", 1)
+    with pytest.raises(UsageError, match=r"--generator\.layout-classes 255: 255 classes cannot be made of"):
+        trainer(generator=replace(SMALL, tasks=("layout",), layout_classes=255))
+
+
+def test_painters_draw_no_noise_that_training_would_throw_away():
+    config = replace(SMALL, painter=(8, 8, 8), painter_regions=2, exemplars=2)
+    generator = Generator(config)
+    codes = generator.painter_codes(3, torch.Generator().manual_seed(0))
+    assert torch.equal(generator.painter_styles(3, torch.Generator().manual_seed(0)), codes.style)
+    assert codes.noise.shape == (3, 2, 16, 16)
+
+
 def test_what_is_trained_alone_does_not_leave_a_colorist_undrawn(tmp_path):
     small = replace(SMALL, colorist=(8, 8, 8), painter=(8, 8, 8), prior=(4,))
     start = given(tmp_path, generator=SMALL)

@@ -70,6 +70,14 @@ def test_the_card_tells_how_to_load(encoder, tmp_path, monkeypatch):
     assert torch.allclose(space["features"], expected(learner, x), rtol=1e-4, atol=1e-5)
 
 
+def test_an_encoder_whose_cache_holds_a_gradient_can_be_exported(tmp_path):
+    pytest.importorskip("timm")
+    learner = Learner(ContrastiveConfig(encoder="timm:levit_128s", projection=16), 32).eval()
+    learner(images(2)).sum().backward()
+    export(learner, tmp_path, {})
+    assert not learner.encoder.training
+
+
 def test_the_card_tells_what_a_reader_needs(tmp_path):
     weights = export(trained("resnet18"), tmp_path, {"run": "test", "steps": 3})
     card = json.loads((tmp_path / "backbone.json").read_text())

@@ -119,6 +119,21 @@ def test_the_command_copies_the_policy_and_keeps_what_was_known(exported, tmp_pa
     assert hashlib.sha256((out / "policy.safetensors").read_bytes()).hexdigest()[:16] in said
 
 
+def test_the_command_replaces_no_other_policy(exported, tmp_path):
+    other = export(PolicyNetwork(PolicyConfig(width=8), 16), tmp_path / "other", {})
+    for suffix in (".safetensors", ".json"):
+        (other.parent / "mine").with_suffix(suffix).write_bytes((exported / "policy").with_suffix(suffix).read_bytes())
+    before = other.read_bytes()
+    quick = ["--program", "False", "--onnx", "False"]
+    for given in ([str(other.parent / "mine.safetensors")], [str(exported), "--out", str(other.parent)]):
+        with pytest.raises(UsageError, match=r"policy\.safetensors holds another policy"):
+            main([*given, *quick])
+    assert other.read_bytes() == before
+    for _ in range(2):
+        main([str(exported), "--out", str(tmp_path / "own"), *quick])
+    main([str(exported), *quick])
+
+
 def test_programs_stand_in_the_card_and_the_table(exported, monkeypatch, capsys):
     made = {"policy.pt2": Written(b"program", {"1": 0.0, "5": 3e-7})}
     monkeypatch.setattr("policy.export.programs", lambda network, config: made)
@@ -221,3 +236,4 @@ def test_weights_that_are_not_numbers_are_refused(network, tmp_path):
         network.mask_head.common.fill_(float("nan"))
     with pytest.raises(UsageError, match=r"mask_head\.common hold NaN"):
         export(network, tmp_path, {})
+    assert not list(tmp_path.iterdir())
