@@ -4,11 +4,13 @@ Both look at what the cascade restored. They work on those restorations alone th
 the same in all restorations of an image.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from camnet.bilinear import colors
+from camnet.bilinear import MAPS, colors
 from camnet.cascade import Cascade
 from camnet.code import Candidates, Code, luck_of
 from camnet.colorist import Colorist, Seen, with_lightness
@@ -16,6 +18,8 @@ from camnet.compiled import compiled
 from camnet.degraded import Degraded, each
 from camnet.exemplars import completed
 from camnet.painter import Painter, Sketch, in_holes
+from camnet.parts import in_parts
+from camnet.taste import HIDDEN as TASTED
 from configs.camnet import GeneratorConfig
 from env.resize import enlarged
 from env.rows import remade
@@ -128,7 +132,8 @@ class Generator(Cascade):
             sketch = self.sketch(restored[seen], hidden[seen]).select(back)
             return in_holes(self.filling(sketch, codes.select(rows)), restored[rows], hidden[rows])
 
-        return remade(restored, hidden.flatten(1).any(dim=1), fill)
+        largest = max(MAPS, 3 * self.config.painter_regions**2)  # channels: maps, or images of the regions
+        return _remade_in_parts(restored, hidden.flatten(1).any(dim=1), fill, largest * restored.shape[-1] ** 2)
 
     def sketch(self, image: Float[Tensor, "n 3 h h"], hidden: Float[Tensor, "n 1 h h"]) -> Sketch:
         """What the painter sees in images with holes."""
@@ -164,7 +169,9 @@ class Generator(Cascade):
             seen = self.seen(lightness[looked]).select(back)
             return self.consistent(every.select(rows), self.coloring(seen, lightness[rows], codes.select(rows)))
 
-        return remade(restored, is_gray.repeat_interleave(many), recolor)
+        seen_at = restored.shape[-1] // 8  # where taste looks at what the schemes make
+        numbers = TASTED * self.config.schemes * seen_at**2
+        return _remade_in_parts(restored, is_gray.repeat_interleave(many), recolor, numbers)
 
     def seen(self, lightness: Float[Tensor, "n 1 h h"]) -> Seen:
         """What the colorist sees in lightness."""
@@ -194,6 +201,21 @@ def _first_alike(alike: Bool[Tensor, " n"], many: int) -> Int[Tensor, " nk"]:
     """For each of many restorations of n images, the first that looks the same: itself where they are not alike."""
     own = torch.arange(len(alike) * many, device=alike.device)
     return torch.where(alike.repeat_interleave(many), own // many * many, own)
+
+
+def _remade_in_parts(
+    x: Tensor, needed: Bool[Tensor, " n"], remake: Callable[[Tensor | slice], Tensor], numbers: int
+) -> Tensor:
+    """As `remade`, of so many rows at once as suit the device; `numbers` are in the largest map of a row."""
+
+    def remade_rows(rows: Tensor | slice) -> Tensor:
+        def work(part: slice) -> Tensor:
+            return remake(part if isinstance(rows, slice) else rows[part])
+
+        count = len(x) if isinstance(rows, slice) else len(rows)
+        return torch.cat(in_parts(work, count, 4 * numbers, x.device))
+
+    return remade(x, needed, remade_rows)
 
 
 def _looks(first: Int[Tensor, " nk"], rows: Tensor | slice) -> tuple[Tensor | slice, Tensor | slice]:

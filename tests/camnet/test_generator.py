@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from camnet import parts
 from camnet.code import Code
 from camnet.condition import condition_at, filled_at
 from camnet.generator import Generator
 from camnet.jpeg import compress
 from camnet.layout import Layout
 from camnet.module import Block, CascadeModule
+from camnet.painter import Painter
 from configs.camnet import GeneratorConfig
 from env.corruption import FACTORS, Action, corrupt
 
@@ -287,6 +289,30 @@ def test_a_task_enters_by_planes_of_its_own_and_others_are_refused():
     assert g(corrupt(images(2), mixed(2)), z)[-1].shape == (2, 3, 16, 16)
     with pytest.raises(ValueError, match="restores mix, layout, not decompression"):
         g(compress(images(2), torch.tensor([10.0, 20.0])), z)
+
+
+def test_fills_and_colors_made_in_parts_are_the_same(monkeypatch):
+    torch.manual_seed(0)
+    finish = {"painter": (8, 8, 8), "colorist": (8, 8, 8), "painter_regions": 2, "schemes": 4}
+    g = Generator(replace(WIDE, **finish)).eval()
+    n, many = 5, 2
+    action = Action(torch.ones(n, 2, 2, dtype=torch.bool), torch.zeros(n, dtype=torch.long), torch.ones(n).bool())
+    action.mask[:, 0] = False
+    action.decolorize[1] = False
+    degraded, seen = corrupt(images(n), action), []
+
+    def restored(at_once):
+        monkeypatch.setitem(parts.BYTES_AT_ONCE, "cpu", at_once)
+        with torch.no_grad():
+            return g(degraded, g.codes(n * many, torch.Generator().manual_seed(1)))[-1]
+
+    look = Painter.see
+    monkeypatch.setattr(Painter, "see", lambda self, x, hidden: seen.append(len(x)) or look(self, x, hidden))
+    whole = restored(2**22)
+    assert len(seen) == 1
+    assert torch.allclose(restored(2 * 4 * 32 * 16**2), whole, atol=1e-5)  # two of the painter's maps
+    assert len(seen) == 1 + 5
+    assert torch.allclose(restored(1), whole, atol=1e-5)
 
 
 def test_half_precision_stays_near_and_images_stay_in_float32(any_generator):
