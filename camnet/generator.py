@@ -169,8 +169,8 @@ class Generator(Cascade):
             seen = self.seen(lightness[looked]).select(back)
             return self.consistent(every.select(rows), self.coloring(seen, lightness[rows], codes.select(rows)))
 
-        seen_at = restored.shape[-1] // 8  # where taste looks at what the schemes make
-        numbers = TASTED * self.config.schemes * seen_at**2
+        side = restored.shape[-1]
+        numbers = max(MAPS * (side // 2) ** 2, TASTED * self.config.schemes * (side // 8) ** 2)  # taste sees an eighth
         return _remade_in_parts(restored, is_gray.repeat_interleave(many), recolor, numbers)
 
     def seen(self, lightness: Float[Tensor, "n 1 h h"]) -> Seen:

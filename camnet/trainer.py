@@ -92,8 +92,7 @@ class Trainer:
         fits = "layout" in config.generator.tasks and images.layouts is None
         self.tasks = Tasks(config.generator, config.grids, config.pure, self._palette() if fits else None)
         self.descent = Descent(self.generator, config.learning_rate, weight_decay=1e-4, clip=1.0, ranks=self.ranks)
-        plays = config.adversarial_weight > 0 and not config.only_prior
-        self.adversary = Adversary(config, where, self.ranks) if plays else None
+        self.adversary = Adversary(config, where, self.ranks) if config.adversarial_weight > 0 else None
         self.objective = Objective(config, self.generator, self.distance, self.tasks, self.adversary, self.ranks, where)
         precision = torch.bfloat16 if config.amp else torch.float32
         self.generator.prepare(precision, config.compile)

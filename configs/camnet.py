@@ -335,6 +335,8 @@ class CamnetConfig:
             )
         if self.only_prior and not (self.start and self.generator.prior):
             raise ValueError("--only-prior True needs weights, --start, and a prior to learn, --generator.prior")
+        if self.only_prior and self.adversarial_weight:
+            raise ValueError("--only-prior True learns without a discriminator: leave out --adversarial-weight")
 
     def _check_only_first(self) -> None:
         """Refuse a training of some modules that has none to leave, or nothing to learn with."""

@@ -255,8 +255,8 @@ def test_a_checkpoint_with_another_discriminator_is_refused_by_name(opponent):
         opponent.load_state_dict(state)
 
 
-def test_without_weight_or_where_only_the_prior_is_learned_there_is_no_adversary():
+def test_without_weight_there_is_no_adversary():
     assert trainer(adversarial_weight=0.0).adversary is None
     assert "adversary" not in trainer(adversarial_weight=0.0).parts()
-    prior = config(only_prior=True, start="digits", generator=replace(SMALL, prior=(4,)))
-    assert Trainer(prior, load(DataConfig(), CPU).train, CPU).adversary is None
+    with pytest.raises(ValueError, match=r"--only-prior True learns without a discriminator"):
+        config(only_prior=True, start="digits", generator=replace(SMALL, prior=(4,)))

@@ -64,6 +64,14 @@ def test_where_only_a_prior_was_learned_the_weights_before_are_asked_for(weights
         benchmark.main()
 
 
+def test_what_several_processes_trained_has_no_fair_control_of_one(weights, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    card = {"command": "python -m camnet.train", "steps": 12, "seconds": 3.0, "provenance": {"ranks": 4}}
+    monkeypatch.setattr(sys, "argv", ["camnet_against_regression.py", "--generator", weights("made", card=card)])
+    with pytest.raises(SystemExit, match=r"made\.safetensors: 4 processes trained it together"):
+        benchmark.main()
+
+
 @pytest.mark.parametrize("card", [{}, {"before": None}, {"before": {"command": "of old"}}])
 def test_a_card_that_is_too_old_to_tell_the_beginning_wants_a_word(card):
     benchmark.require_start("", card, asserted=False)
