@@ -49,10 +49,17 @@ def require_unseen(card: Mapping[str, Any], flag: str, data: DataConfig, classes
         classes: Names of the run's classes; empty: unknown.
 
     Raises:
-        UsageError: If they were: such weights have seen images that the run holds out.
+        UsageError: If they were, or a card does not say on which: such weights have seen images that the run holds out.
     """
     for link in history(card):
-        if same_images(link, data, classes) and link["data"].get("seed", data.seed) != data.seed:
+        if not same_images(link, data, classes):
+            continue
+        if "seed" not in link["data"]:
+            raise UsageError(
+                f"{flag}: its card says that it was trained on {data.name}, and not on which split, so it may have "
+                "seen what this run holds out; put the seed of its split beside the name"
+            )
+        if link["data"]["seed"] != data.seed:
             raise UsageError(
                 f"{flag} was trained on the split of --data.seed {link['data']['seed']} and has seen held-out "
                 f"images of --data.seed {data.seed}: take weights of that split, which python -m camnet.train makes"

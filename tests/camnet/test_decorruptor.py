@@ -287,7 +287,7 @@ DIGITS = {"name": "digits", "seed": 0}
         ({"tasks": ("layout", "decompression")}, "--generator.tasks mix"),
         ({"factors": 2}, "this run uses 1, 2, 4"),
         ({"card": {"data": DIGITS | {"seed": 1}}}, "the split of --data.seed 1"),
-        ({"card": {"data": {"name": "digits"}}}, "the split of --data.seed None"),
+        ({"card": {"data": {"name": "digits"}}}, "digits, and not on which split"),
         ({"card": {"data": DIGITS | {"size": 32}}}, "trained on images of 32"),
         ({"card": {"data": DIGITS | {"classes": ["1", "7"]}}}, "only on the classes 1, 7:"),
     ],

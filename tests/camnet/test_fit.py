@@ -54,8 +54,10 @@ def test_a_folder_that_was_split_otherwise_is_told(tmp_path):
     assert not caution(DIGITS | {"splits": None}, "--start old", DataConfig(), ("cat",))
 
 
-def test_a_split_that_a_card_does_not_name_is_not_held_against_it():
-    require_unseen({"data": {"name": "digits"}}, "--generator mine", DataConfig(seed=1))
+def test_a_card_that_names_images_and_not_their_split_is_refused_as_such():
+    with pytest.raises(UsageError, match=r"^--generator mine: its card says .* digits, and not on which split"):
+        require_unseen({"data": {"name": "digits"}}, "--generator mine", DataConfig(seed=1))
+    require_unseen({"data": {"name": "digits"}}, "--generator mine", DataConfig(name="cifar10", seed=1))
 
 
 def test_what_a_card_does_not_say_is_not_held_against_it():
