@@ -96,12 +96,12 @@ def require_heard_alike(there: GeneratorConfig, config: CamnetConfig) -> None:
     for name, (theirs, ours) in pairs.items():
         if theirs != ours:
             raise UsageError(
-                f"{config.only}: --start {config.start} was trained with --generator.{name} {spelled(theirs)}, not "
-                f"{spelled(ours)}, and what is left as it is would restore otherwise; give --generator.{name} as there"
+                f"{config.only}: --start {config.start} was trained with --generator.{name} {_spelled(theirs)}, not "
+                f"{_spelled(ours)}, and what is left as it is would restore otherwise; give --generator.{name} as there"
             )
 
 
-def spelled(value: Any) -> str:
+def _spelled(value: Any) -> str:
     """A setting as it is typed."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
